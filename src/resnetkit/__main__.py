@@ -1,0 +1,5 @@
+"""`python -m resnetkit` is the command."""
+
+from resnetkit.cli import main
+
+main()
