@@ -1,0 +1,140 @@
+"""How an image becomes a network's input: one frozen row, computed sizes explicit.
+
+The row is stored in every model file. It is executed by torch on uint8 (`data.transforms`), by Pillow in tests, and
+as a graph inside exports; all three must agree within one grey level.
+"""
+
+from dataclasses import asdict, dataclass, fields, replace
+from math import floor
+from typing import Any, Literal
+
+from resnetkit.errors import InvalidArgument
+
+CropMode = Literal["center", "squash", "pad"]
+Rounding = Literal["floor", "round"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def usual_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std where nobody stated any: ImageNet's, or their averages over the colours for grey images."""
+    if channels == 1:
+        return (round(sum(IMAGENET_MEAN) / 3, 4),), (round(sum(IMAGENET_STD) / 3, 4),)
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Evaluation preprocessing: resize, crop, scale to 0–1, subtract mean, divide by std. RGB, or one grey channel.
+
+    `crop_mode` "center": the short side is resized to `resize`, the long side follows and is cut (`rounding="floor"`,
+    as torchvision does) or rounded, then the middle `size` is taken. "squash": both sides are resized to `size`.
+    "pad": the whole image is fitted into `size` and the rest filled with the mean colour.
+
+    >>> Preprocess.for_size(224, crop_share=0.875).resize
+    256
+    >>> Preprocess.for_size(224, crop_share=0.875).resized(375, 500)
+    (256, 341)
+    """
+
+    size: tuple[int, int]
+    """height, width of the network's input"""
+    resize: int
+    """the short side after resizing, before the crop (used by "center" alone)"""
+    crop_mode: CropMode = "center"
+    rounding: Rounding = "floor"
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or self.resize < 1:
+            raise InvalidArgument(
+                f"image size {self.size} with resize {self.resize}: sizes are positive numbers of pixels"
+            )
+        if self.crop_mode == "center" and self.resize < min(self.size):
+            raise InvalidArgument(
+                f"resize {self.resize} is smaller than the crop {self.size}: use at least {max(self.size)}"
+            )
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise InvalidArgument(
+                f"mean {self.mean} and std {self.std} need one value (grey) or three (red, green, blue) each"
+            )
+        if min(self.std) <= 0:
+            raise InvalidArgument(f"std {self.std} must be positive: pixels are divided by it")
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return len(self.mean)
+
+    @classmethod
+    def for_size(
+        cls,
+        size: int | tuple[int, int],
+        *,
+        crop_share: float = 1.0,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+        interpolation: Interpolation = "bilinear",
+        crop_mode: CropMode = "center",
+        rounding: Rounding = "floor",
+    ) -> "Preprocess":
+        """The row whose crop is `crop_share` of the resized image's short side (0.875 of 256 is 224)."""
+        height, width = (size, size) if isinstance(size, int) else size
+        if not 0 < crop_share <= 1:
+            raise InvalidArgument(f"crop share {crop_share} is not between 0 and 1: 0.875 keeps the middle 7/8")
+        resize = max(floor(min(height, width) / crop_share), max(height, width) if height != width else 0)
+        return cls(
+            size=(height, width), resize=resize, crop_mode=crop_mode, rounding=rounding,
+            interpolation=interpolation, mean=mean, std=std,
+        )  # fmt: skip
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """The size (height, width) an image of `height` × `width` has after resizing, before crop or padding."""
+        if self.crop_mode == "squash":
+            return self.size
+        if self.crop_mode == "pad":
+            scale = min(self.size[0] / height, self.size[1] / width)
+            return max(1, round(height * scale)), max(1, round(width * scale))
+        short, long = min(height, width), max(height, width)
+        exact = self.resize * long / short
+        other = int(exact) if self.rounding == "floor" else round(exact)
+        return (self.resize, other) if height <= width else (other, self.resize)
+
+    def restated(
+        self,
+        *,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        image_size: int | None = None,
+    ) -> "Preprocess":
+        """The row with what a person states in place of what was assumed; another size keeps the crop's share.
+
+        >>> Preprocess.for_size(224, crop_share=0.875).restated(image_size=128).resize
+        146
+        """
+        row = replace(self, mean=mean or self.mean, std=std or self.std)
+        if image_size is None:
+            return row
+        share = min(self.size) / self.resize
+        return replace(row, size=(image_size, image_size), resize=max(image_size, floor(image_size / share)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `from_dict` reads them back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
+        """The row that `to_dict` wrote; unknown keys raise."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise InvalidArgument(
+                f"preprocessing has unknown keys {sorted(unknown)}: the file was written by a newer resnetkit"
+            )
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**plain)
