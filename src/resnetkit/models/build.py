@@ -1,0 +1,45 @@
+"""From a row to a network."""
+
+from resnetkit.catalog.rows import Architecture, Dense, PreActivation, Residual, Vgg
+from resnetkit.errors import InvalidArgument
+from resnetkit.models.densenet import DenseNet
+from resnetkit.models.network import Network
+from resnetkit.models.preact import PreActResNet
+from resnetkit.models.resnet import ResNet
+from resnetkit.models.vgg import VggNet
+
+
+def build(
+    row: Architecture, *, num_classes: int = 1000, in_chans: int = 3,
+    drop_rate: float = 0.0, drop_path_rate: float = 0.0, output_stride: int = 32,
+) -> Network:  # fmt: skip
+    """The untrained network that `row` describes.
+
+    `num_classes=0` leaves the classifier out, so that pooled features come out. `drop_rate` is dropout before the
+    classifier, `drop_path_rate` stochastic depth at the last block; `output_stride` 8 or 16 keeps larger feature maps.
+
+    >>> from resnetkit.catalog.architectures import architecture
+    >>> sum(weights.numel() for weights in build(architecture("resnet20"), num_classes=10).parameters())
+    269722
+    """
+    match row:
+        case Residual():
+            return ResNet(
+                row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate,
+                drop_path_rate=drop_path_rate, output_stride=output_stride,
+            )  # fmt: skip
+        case PreActivation():
+            return PreActResNet(
+                row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate,
+                drop_path_rate=drop_path_rate, output_stride=output_stride,
+            )  # fmt: skip
+    if drop_path_rate or output_stride != 32:
+        kind = type(row).__name__
+        raise InvalidArgument(
+            f"a {kind} network has no residual blocks: leave drop_path_rate at 0 and output_stride at 32"
+        )
+    match row:
+        case Dense():
+            return DenseNet(row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
+        case Vgg():
+            return VggNet(row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
