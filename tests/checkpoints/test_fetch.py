@@ -1,0 +1,312 @@
+"""Downloads against a server with every fault that a network has."""
+
+import hashlib
+import http.server
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save as to_bytes
+
+from resnetkit.catalog.architectures import architecture
+from resnetkit.catalog.pretrained import Pretrained, pretrained
+from resnetkit.checkpoints import fetch as fetching
+from resnetkit.checkpoints.compare import network_shapes
+from resnetkit.checkpoints.fetch import cached_file, download, fetch
+from resnetkit.checkpoints.transfer import fitted, load_local, load_published
+from resnetkit.errors import CheckpointError
+
+CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Server:
+    """What it holds, which faults it has, and which requests came."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cuts: int = 0
+    """so many answers break off after a third"""
+    errors: list[int] = field(default_factory=list)
+    """the first answers have these codes"""
+    ranges: bool = True
+    lengths: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)
+    requests: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
+
+    @property
+    def gets(self) -> list[tuple[str, str | None]]:
+        return [(path, part) for method, path, part, _ in self.requests if method == "GET"]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server(files={"/file.bin": CONTENT})
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self, body: bool) -> None:
+            part = self.headers.get("Range")
+            state.requests.append((self.command, self.path, part, self.headers.get("Authorization")))
+            if state.errors and body:
+                self.send_error(state.errors.pop(0))
+                return
+            if self.path in state.redirects:
+                self.send_response(302)
+                self.send_header("Location", state.redirects[self.path])
+                self.hub_headers()
+                self.end_headers()
+                return
+            if self.path not in state.files:
+                self.send_error(404)
+                return
+            content = state.files[self.path]
+            start = int(part[6:-1]) if part and state.ranges else 0
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            if state.lengths:
+                self.send_header("Content-Length", str(len(content) - start))
+            self.hub_headers()
+            self.end_headers()
+            if body:
+                cut = state.cuts > 0
+                state.cuts -= cut
+                self.wfile.write(content[start : start + len(content) // 3] if cut else content[start:])
+
+        def hub_headers(self) -> None:
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Linked-Etag", f'"{SHA256}"')
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        state.url = f"http://127.0.0.1:{running.server_address[1]}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr(fetching, "_PAUSE", 0.001)
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")}
+
+
+def test_whole(server: Server, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    target = download(
+        f"{server.url}/file.bin",
+        tmp_path / "a" / "file.bin",
+        sha256=SHA256[:8],
+        progress=lambda *step: seen.append(step),
+    )
+    assert target.read_bytes() == CONTENT
+    assert left_in(target.parent) == {"file.bin"}
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    download(f"{server.url}/file.bin", target, sha256=SHA256)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_cut_connections_are_resumed(server: Server, tmp_path: Path, lengths: bool) -> None:
+    server.cuts, server.lengths = (2, True) if lengths else (0, False)
+    target = download(f"{server.url}/file.bin", tmp_path / "file.bin", sha256=SHA256)
+    assert target.read_bytes() == CONTENT
+    third = len(CONTENT) // 3
+    if lengths:
+        assert server.gets == [
+            ("/file.bin", None),
+            ("/file.bin", f"bytes={third}-"),
+            ("/file.bin", f"bytes={2 * third}-"),
+        ]
+
+
+def test_what_an_earlier_process_left_is_used(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
+    assert download(f"{server.url}/file.bin", tmp_path / "file.bin", sha256=SHA256).read_bytes() == CONTENT
+    assert server.gets == [("/file.bin", "bytes=1000-")]
+
+
+def test_a_server_that_cannot_resume(server: Server, tmp_path: Path) -> None:
+    server.ranges, server.cuts = False, 1
+    assert download(f"{server.url}/file.bin", tmp_path / "file.bin", sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_a_file_that_shrank(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(CONTENT + b"more")
+    assert download(f"{server.url}/file.bin", tmp_path / "file.bin", sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_wrong_hash(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"has SHA-256 .* was promised; it was deleted") as caught:
+        download(f"{server.url}/file.bin", tmp_path / "file.bin", sha256="deadbeef")
+    assert "\n" not in str(caught.value)
+    assert left_in(tmp_path) == set()
+
+
+def test_truncation_for_ever(server: Server, tmp_path: Path) -> None:
+    """A server that says a length and never gives it."""
+    server.ranges, server.cuts = False, 100
+    with pytest.raises(CheckpointError, match=r"the connection was cut|IncompleteRead|bytes read"):
+        download(f"{server.url}/file.bin", tmp_path / "file.bin")
+    assert not (tmp_path / "file.bin").exists()
+
+
+@pytest.mark.parametrize(("code", "says"), [(404, "does not exist"), (403, "set HF_TOKEN"), (400, "refuses")])
+def test_refusals_are_not_repeated(server: Server, tmp_path: Path, code: int, says: str) -> None:
+    server.errors = [code]
+    with pytest.raises(CheckpointError, match=says):
+        download(f"{server.url}/file.bin", tmp_path / "file.bin")
+    assert len(server.requests) == 1
+
+
+def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.errors = [503, 429, 500]
+    assert download(f"{server.url}/file.bin", tmp_path / "file.bin").read_bytes() == CONTENT
+    server.errors = [503] * 50
+    with pytest.raises(CheckpointError, match="answers 503, 5 times"):
+        download(f"{server.url}/file.bin", tmp_path / "other.bin")
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot download .*refused"):
+        download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin")
+
+
+def test_redirects_are_followed_without_the_token(server: Server, tmp_path: Path) -> None:
+    server.redirects = {"/moved": f"{server.url}/file.bin"}
+    headers = {"Authorization": "Bearer secret"}
+    assert download(f"{server.url}/moved", tmp_path / "file.bin", headers=headers).read_bytes() == CONTENT
+    assert [token for *_, token in server.requests] == ["Bearer secret", None]
+
+
+def fetch_in_process(url: str, target: Path) -> None:
+    download(url, target, sha256=SHA256)
+
+
+def test_five_processes_download_once(server: Server, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    arguments = (f"{server.url}/file.bin", tmp_path / "file.bin")
+    processes = [context.Process(target=_download, args=arguments) for _ in range(5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 5
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert len(server.gets) == 1
+
+
+_download = fetch_in_process
+
+
+def of_hub() -> Pretrained:
+    return replace(pretrained("resnet18.a1_in1k"), hub="timm/tiny", url=None)
+
+
+def test_the_hub_and_its_cache(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    server.redirects = {"/timm/tiny/resolve/main/model.safetensors": f"{server.url}/file.bin"}
+    path = fetch(of_hub())
+    folder = tmp_path / "hf" / "hub" / "models--timm--tiny"
+    assert path == folder / "snapshots" / COMMIT / "model.safetensors"
+    assert path.resolve() == (folder / "blobs" / SHA256).resolve()
+    assert path.read_bytes() == CONTENT
+    assert (folder / "refs" / "main").read_text() == COMMIT
+    assert {token for _, path, _, token in server.requests if path == "/file.bin"} == {None}
+    asked = len(server.requests)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch(of_hub()) == path
+    assert len(server.requests) == asked
+
+
+def test_a_hub_that_lies(server: Server) -> None:
+    server.redirects = {"/timm/tiny/resolve/main/model.safetensors": f"{server.url}/other"}
+    server.files["/other"] = b"something else"
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        fetch(of_hub())
+    assert cached_file(of_hub()) is None
+
+
+def test_the_hub_without_the_file(server: Server) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        fetch(of_hub())
+
+
+def test_offline(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE forbids to download it: unset it, or give a local file"):
+        fetch(of_hub())
+    assert server.requests == []
+
+
+def test_authors_servers_and_torch_home(server: Server, tmp_path: Path) -> None:
+    weights = replace(of_hub(), hub=None, url=f"{server.url}/file.bin", hash_prefix=SHA256[:8])
+    assert fetch(weights) == tmp_path / "torch" / "hub" / "checkpoints" / "file.bin"
+    assert fetch(weights).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def small_state(num_classes: int = 4) -> dict[str, torch.Tensor]:
+    shapes = network_shapes(architecture("resnet20"), num_classes=num_classes, in_chans=3)
+    return {key: torch.randn(shape) if shape else torch.tensor(0) for key, shape in shapes.items()}
+
+
+def test_from_the_server_into_a_network(server: Server, tmp_path: Path) -> None:
+    state = small_state()
+    server.files["/weights.safetensors"] = to_bytes(state)
+    weights = replace(of_hub(), hub=None, url=f"{server.url}/weights.safetensors", hash_prefix=None, num_classes=4)
+    loaded = load_published(weights, architecture("resnet20"))
+    assert list(loaded) == list(state)
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_other_classes_and_channels() -> None:
+    state, row = small_state(), architecture("resnet20")
+    grey = fitted(state, row, num_classes=4, in_chans=1)
+    assert torch.equal(grey["conv1.weight"], state["conv1.weight"].sum(1, keepdim=True))
+    four = fitted(state, row, num_classes=4, in_chans=4)["conv1.weight"]
+    assert torch.equal(four, state["conv1.weight"][:, [0, 1, 2, 0]] * 0.75)
+    other = fitted(state, row, num_classes=7, in_chans=3)
+    assert set(state) - set(other) == {"fc.weight", "fc.bias"}
+    assert set(state) - set(fitted(state, row, num_classes=0, in_chans=3)) == {"fc.weight", "fc.bias"}
+
+
+def test_local_files_and_folders(tmp_path: Path) -> None:
+    state = small_state()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "model.pth")
+    for path in (tmp_path, tmp_path / "model.pth"):
+        assert torch.equal(load_local(path, architecture("resnet20"))["fc.weight"], state["fc.weight"])
+    with pytest.raises(
+        CheckpointError, match=r"does not fit this architecture: .*conv1.weight is 16×3×3×3 in the file"
+    ):
+        load_local(tmp_path, architecture("resnet18"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="holds none of"):
+        load_local(tmp_path / "empty", architecture("resnet18"))
