@@ -1,0 +1,1 @@
+"""Images in: decode, sources, transforms, loader, and the health scan of a data set."""

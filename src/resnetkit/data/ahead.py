@@ -1,0 +1,39 @@
+"""Work done ahead by threads, handed over in order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+) -> Generator[Result, None, None]:
+    """`map(function, items)` with up to `ahead` results prepared by `workers` threads before they are asked for.
+
+    Without workers it is `map`. An exception of the function arrives at its item's turn. When the iterator ends, is
+    closed or is interrupted, what has not begun is dropped and no thread is left behind.
+    """
+    if not workers:
+        yield from map(function, items)
+        return
+    threads = torch.get_num_threads()
+    # Each worker computes alone, or W workers of T compute threads each would fight over the cores. The setting counts
+    # for the worker, but torch also gives it to threads born later: hence the way back at the end.
+    pool = ThreadPoolExecutor(workers, "resnetkit-data", initializer=torch.set_num_threads, initargs=(1,))
+    futures: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) > ahead:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -1,0 +1,158 @@
+"""What training does to an image by chance: policies as frozen rows, and their execution on addressed random numbers.
+
+Photos are cut out at random and resized, small images are padded and shifted; both are mirrored where that keeps the
+class. The numbers come as a row per sample (`randomness.uniform`), so that who computes it, and when, changes nothing.
+"""
+
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.decode import Pixels
+from resnetkit.data.transforms import EvalTransform, Numbers, Transform, as_images, resize
+from resnetkit.errors import InvalidArgument
+
+SMALL_IMAGE = 64
+"""the longest side in pixels up to which "auto" treats images as small"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomResizedCrop:
+    """Cut out a random rectangle and resize it to the input size (Szegedy et al. 2014, arXiv 1409.4842, section 6).
+
+    Its area is a share of the image's, its aspect ratio (width : height) log-uniform. As in torchvision ten rectangles
+    are tried; if none lies inside the image, the largest middle one of an allowed ratio is taken.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise InvalidArgument(
+                f"crop scale {self.scale} and ratio {self.ratio}: give rising pairs, scale within 0–1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PadAndCrop:
+    """Pad all sides with black by `share` of them and cut the input size out of that at random.
+
+    He et al. 2015 (arXiv 1512.03385, section 4.2): 4 pixels around CIFAR's 32.
+    """
+
+    share: float = 1 / 8
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise InvalidArgument(f"padding share {self.share} is not between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unaugmented:
+    """Every epoch sees the same pixels."""
+
+
+Policy = RandomResizedCrop | PadAndCrop | Unaugmented
+
+
+def policy_for(
+    size: tuple[int, int], *, kind: Literal["auto", "photo", "small", "none"] = "auto", flip: bool = True
+) -> Policy:
+    """The usual policy for inputs of `size` (height, width).
+
+    >>> policy_for((32, 32))
+    PadAndCrop(share=0.125, flip=True)
+    >>> policy_for((224, 224), flip=False).scale
+    (0.08, 1.0)
+    """
+    if kind == "none":
+        return Unaugmented()
+    if kind == "small" or (kind == "auto" and max(size) <= SMALL_IMAGE):
+        return PadAndCrop(flip=flip)
+    return RandomResizedCrop(flip=flip)
+
+
+def train_transform(policy: Policy, preprocess: Preprocess) -> Transform:
+    """The policy for inputs of this preprocessing's size and interpolation."""
+    match policy:
+        case RandomResizedCrop():
+            return _CropTransform(policy, preprocess)
+        case PadAndCrop():
+            return _ShiftTransform(policy, preprocess)
+        case Unaugmented():
+            return EvalTransform(preprocess)
+
+
+@final
+class _CropTransform:
+    ATTEMPTS = 10
+    columns = 2 * ATTEMPTS + 3
+
+    def __init__(self, policy: RandomResizedCrop, preprocess: Preprocess) -> None:
+        self.policy = policy
+        self.size = preprocess.size
+        self._interpolation = preprocess.interpolation
+
+    def __call__(self, pixels: Pixels, numbers: Numbers) -> Tensor:
+        top, left, height, width = crop_box(pixels.shape[0], pixels.shape[1], self.policy, numbers)
+        # The cut is a view: its pixels are read once, by the resize.
+        cut = as_images(pixels)[:, :, top : top + height, left : left + width]
+        resized = resize(cut, self.size, self._interpolation)[0]
+        return resized.flip(-1) if self.policy.flip and numbers[-1] < 0.5 else resized
+
+    def batch(self, pixels: Pixels, numbers: Numbers) -> Tensor:
+        return torch.stack([self(*pair) for pair in zip(pixels, numbers, strict=True)])
+
+
+def crop_box(height: int, width: int, policy: RandomResizedCrop, numbers: Numbers) -> tuple[int, int, int, int]:
+    """Top, left, height, width of the rectangle that 22 numbers choose in an image of `height` × `width`."""
+    tries = _CropTransform.ATTEMPTS
+    low, high = log(policy.ratio[0]), log(policy.ratio[1])
+    for attempt in range(tries):
+        area = height * width * (policy.scale[0] + numbers[2 * attempt] * (policy.scale[1] - policy.scale[0]))
+        ratio = exp(low + numbers[2 * attempt + 1] * (high - low))
+        w, h = round(sqrt(area * ratio)), round(sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(numbers[2 * tries] * (height - h + 1)), int(numbers[2 * tries + 1] * (width - w + 1))
+            return top, left, h, w
+    ratio = min(max(width / height, policy.ratio[0]), policy.ratio[1])
+    w, h = min(width, max(1, round(height * ratio))), min(height, max(1, round(width / ratio)))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@final
+class _ShiftTransform:
+    """Works on whole batches: one gather of pixels, shifted and mirrored by their indices."""
+
+    columns = 3
+
+    def __init__(self, policy: PadAndCrop, preprocess: Preprocess) -> None:
+        self.policy = policy
+        self.size = preprocess.size
+        self._resize = EvalTransform(preprocess)
+
+    def __call__(self, pixels: Pixels, numbers: Numbers) -> Tensor:
+        return self.batch(pixels[None], numbers[None])[0]
+
+    def batch(self, pixels: Pixels, numbers: Numbers) -> Tensor:
+        images = self._resize.batch(pixels).permute(0, 2, 3, 1).numpy()  # N,h,w,C
+        n, height, width, channels = images.shape
+        pad_y, pad_x = (max(1, round(self.policy.share * side)) if self.policy.share else 0 for side in self.size)
+        padded = np.zeros((n, height + 2 * pad_y, width + 2 * pad_x, channels), np.uint8)
+        padded[:, pad_y : pad_y + height, pad_x : pad_x + width] = images
+        top = (numbers[:, 0] * (2 * pad_y + 1)).astype(np.int64)
+        left = (numbers[:, 1] * (2 * pad_x + 1)).astype(np.int64)
+        columns = np.tile(np.arange(width), (n, 1))
+        if self.policy.flip:
+            columns = np.where(numbers[:, 2:3] < 0.5, columns[:, ::-1], columns)
+        rows = np.arange(n)[:, None] * padded.shape[1] + top[:, None] + np.arange(height)
+        which = rows[:, :, None] * padded.shape[2] + (left[:, None] + columns)[:, None, :]
+        return as_images(padded.reshape(-1, channels).take(which, axis=0))

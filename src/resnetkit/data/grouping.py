@@ -1,0 +1,67 @@
+"""Files grouped by part and by class become sources, once the parts agree on their classes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from resnetkit.data.decode import printable
+from resnetkit.data.sources import FileSource
+from resnetkit.errors import DataError, LabelMismatch
+
+PART_NAMES: Mapping[str, str] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+Grouped = Mapping[str, Mapping[str, Sequence[str]]]
+"""part → class → paths relative to the data set's folder"""
+
+
+def sources_of(grouped: Grouped, root: Path, where: str) -> dict[str, FileSource]:
+    """A source a part, with the same sorted class names; `where` begins each error's line."""
+    names = _agree_on_classes(grouped, where)
+    return {part: _source(root, classes, names) for part, classes in grouped.items()}
+
+
+def _source(root: Path, classes: Mapping[str, Sequence[str]], names: tuple[str, ...]) -> FileSource:
+    paths = [path for name in names for path in classes.get(name, ())]
+    labels = np.repeat(np.arange(len(names)), [len(classes.get(name, ())) for name in names])
+    return FileSource(root, paths, labels, tuple(map(printable, names)), len(names))
+
+
+def _agree_on_classes(grouped: Grouped, where: str) -> tuple[str, ...]:
+    empty = [
+        printable(name) + ("" if part == "all" else f" ({part})")
+        for part, classes in grouped.items()
+        for name, paths in classes.items()
+        if not paths
+    ]
+    if empty:
+        raise DataError(f"{where}: classes without images: {listed(empty)}; fill or remove them")
+    names = tuple(sorted(grouped["train"] if "train" in grouped else next(iter(grouped.values())), key=_in_order))
+    for part, classes in grouped.items():
+        unknown, missing = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
+        if unknown or (missing and part == "val"):
+            raise LabelMismatch(
+                f"{where}: train and {part} have different classes; only in {part}: {listed(unknown)}; "
+                f"only in train: {listed(missing)}; rename or complete them"
+            )
+    if len(names) < 2 and ("train" in grouped or "all" in grouped):
+        raise DataError(f"{where} has only one class ({printable(names[0])}): a classifier needs at least two")
+    return names
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Numbers by their value, before words."""
+    return (int(name), name) if name.isascii() and name.isdigit() and len(name) < 10 else (10**10, name)
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names for one line.
+
+    >>> listed(["cat", "dog", "fox"], most=2)
+    'cat, dog and 1 more'
+    """
+    shown = ", ".join(map(printable, names[:most])) or "none"
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
