@@ -1,0 +1,1 @@
+"""The score: what a classifier gets right on images it has not seen, with its n and its uncertainty."""
