@@ -1,0 +1,277 @@
+"""The loop: epochs of steps, a score on the validation part, the best model and a checkpoint after each.
+
+A run is a function of its plan. The order of an epoch and the augmentation of its images depend on (seed, epoch), what
+a network draws at random in a step on (seed, step); so a run continued from a checkpoint ends as if never stopped.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn, optim
+
+from resnetkit.checkpoints import modelfile
+from resnetkit.data.loader import Batch, Loader
+from resnetkit.evaluation.scoring import Scores, probabilities, score
+from resnetkit.tasks.classifier import TorchClassifier
+from resnetkit.tasks.labels import LabelMap
+from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
+from resnetkit.training.optimisation import build_optimiser, learning_rate
+from resnetkit.training.plan import Plan
+from resnetkit.training.progress import Began, EpochEnded, Listener, Remark, Stepped
+from resnetkit.training.run import Run
+from resnetkit.training.snapshot import Position, restore_newest, save_snapshot
+from resnetkit.training.step import train_step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its best epoch (from 1) with its validation scores, and the training speed."""
+
+    best_epoch: int
+    best_top1: float | None
+    best_loss: float | None
+    val_n: int
+    epochs: int
+    seconds: float
+    images_per_second: float
+
+
+def fit(
+    network: nn.Module,
+    plan: Plan,
+    run: Run,
+    train: Loader,
+    val: Loader | None,
+    *,
+    checkpoint_steps: int | None = None,
+    checkpoint_minutes: float = 10.0,
+    listener: Listener,
+) -> Outcome:
+    """Train `network` as `plan` says, from the run's newest checkpoint if it has one, to the last epoch.
+
+    Raises Interrupted on SIGINT or SIGTERM, after the step is finished and a checkpoint is written.
+    """
+    recipe = plan.recipe
+    optimiser = build_optimiser(network, recipe, lr=_resolved(recipe.lr))
+    position = restore_newest(run.checkpoint, network, optimiser, lambda text: listener(Remark(text)))
+    steps = len(train)
+    listener(
+        Began(
+            plan=plan, run=str(run.path), train_images=len(train.source), val_images=len(val.source) if val else 0,
+            steps=steps, parameters=sum(p.numel() for p in network.parameters()),
+            resumed_epoch=position.epoch if position.global_step else None, resumed_step=position.steps_done,
+        )
+    )  # fmt: skip
+    saver = _Saver(run, network, optimiser, checkpoint_steps, checkpoint_minutes)
+    pace = _Pace()
+    with noted_interruption() as interruption:
+        while position.epoch < recipe.epochs:
+            position = _train_epoch(network, optimiser, plan, train, position, saver, pace, interruption, listener)
+            scores = _validate(network, plan, val) if val else None
+            position = _end_epoch(network, plan, run, train, position, scores, pace, listener)
+            saver.save(position)
+            _stop_if_asked(interruption, run)
+    return Outcome(
+        best_epoch=(position.best_epoch or 0) + 1,
+        best_top1=position.best_top1 if val else None,
+        best_loss=position.best_loss if val else None,
+        val_n=len(val.source) if val else 0,
+        epochs=recipe.epochs,
+        seconds=position.seconds,
+        images_per_second=pace.images_per_second,
+    )
+
+
+def _train_epoch(
+    network: nn.Module,
+    optimiser: optim.Optimizer,
+    plan: Plan,
+    train: Loader,
+    position: Position,
+    saver: "_Saver",
+    pace: "_Pace",
+    interruption: Interruption,
+    listener: Listener,
+) -> Position:
+    """The steps of the epoch that `position` has not done yet."""
+    recipe, steps = plan.recipe, len(train)
+    total = steps * recipe.epochs
+    warmup = min(round(recipe.warmup_epochs * steps), total // 5)
+    for batch in pace.timed(train.batches(position.epoch, position.steps_done)):
+        # Dropout and stochastic depth of this step are a function of (seed, step), not of what was drawn before.
+        torch.manual_seed(plan.seed * 1_000_003 + position.global_step)
+        result = train_step(
+            network,
+            optimiser,
+            batch.images,
+            batch.labels,
+            preprocess=plan.preprocess,
+            lr=learning_rate(position.global_step, peak=_resolved(recipe.lr), warmup=warmup, total=total),
+            label_smoothing=recipe.label_smoothing,
+            precision=recipe.precision,
+        )
+        seconds = pace.stepped(result.images)
+        position = replace(
+            position,
+            steps_done=position.steps_done + 1,
+            global_step=position.global_step + 1,
+            loss_sum=position.loss_sum + result.loss * result.images,
+            right=position.right + result.right,
+            images=position.images + result.images,
+            seconds=position.seconds + seconds,
+        )
+        listener(
+            Stepped(
+                epoch=position.epoch + 1, epochs=recipe.epochs, step=position.steps_done, steps=steps,
+                loss=position.loss_sum / position.images, accuracy=position.right / position.images,
+                images_per_second=pace.images_per_second,
+                seconds_left=(total - position.global_step) * pace.seconds_a_step,
+            )
+        )  # fmt: skip
+        saver.save_if_due(position)
+        if interruption.received:
+            saver.save(position)
+        _stop_if_asked(interruption, saver.run)
+    return position
+
+
+def _validate(network: nn.Module, plan: Plan, val: Loader) -> Scores:
+    classifier = TorchClassifier(
+        network,
+        num_classes=plan.data.num_classes,
+        class_names=plan.data.class_names,
+        preprocess=plan.preprocess,
+        precision=plan.recipe.precision,
+    )
+    same = LabelMap(tuple(range(plan.data.num_classes)))
+    return score(*probabilities(classifier, val.batches(0), same), plan.data.class_names)
+
+
+def _end_epoch(
+    network: nn.Module,
+    plan: Plan,
+    run: Run,
+    train: Loader,
+    position: Position,
+    scores: Scores | None,
+    pace: "_Pace",
+    listener: Listener,
+) -> Position:
+    """Keep the model if it is the best so far, write the epoch's line, and stand at the start of the next epoch.
+
+    The order is such that a kill at any moment loses no more than a repetition of the epoch, which gives the same.
+    """
+    epoch = position.epoch
+    # Without a validation part there is nothing to choose by, so the last model is the one.
+    best = scores is None or (scores.top1, -scores.loss) > (position.best_top1, -position.best_loss)
+    if best:
+        modelfile.save(run.model, network.state_dict(), _card(plan, epoch, scores))
+        if scores:
+            position = replace(position, best_epoch=epoch, best_top1=scores.top1, best_loss=scores.loss)
+        else:
+            position = replace(position, best_epoch=epoch)
+    ended = EpochEnded(
+        epoch=epoch + 1, epochs=plan.recipe.epochs,
+        loss=position.loss_sum / position.images, accuracy=position.right / position.images,
+        val_loss=scores.loss if scores else None, val_top1=scores.top1 if scores else None,
+        val_n=scores.n if scores else 0, best=best,
+        images_per_second=pace.images_per_second, waited=pace.waited_share, seconds=position.seconds,
+        seconds_left=(plan.recipe.epochs - epoch - 1) * len(train) * pace.seconds_a_step,
+    )  # fmt: skip
+    run.append_metrics(
+        epoch,
+        {
+            "train_loss": ended.loss, "train_top1": ended.accuracy, "val_loss": ended.val_loss,
+            "val_top1": ended.val_top1, "val_n": ended.val_n, "best": best,
+            "images_per_second": round(ended.images_per_second, 2), "waited": round(ended.waited, 4),
+            "seconds": round(position.seconds, 3),
+        },
+    )  # fmt: skip
+    listener(ended)
+    return replace(position, epoch=epoch + 1, steps_done=0, loss_sum=0.0, right=0, images=0)
+
+
+def _card(plan: Plan, epoch: int, scores: Scores | None) -> modelfile.ModelCard:
+    measured: dict[str, Any] = {}
+    if scores:
+        measured["val"] = {"n": scores.n, "top1": scores.top1, "loss": scores.loss, "top1_ci95": list(scores.top1_ci95)}
+    return modelfile.ModelCard(
+        architecture=plan.model.name,
+        row=plan.model.row,
+        num_classes=plan.data.num_classes,
+        in_chans=plan.model.in_chans,
+        class_names=plan.data.class_names,
+        preprocess=plan.preprocess,
+        training={"epoch": epoch + 1, **plan.to_dict()},
+        scores=measured,
+    )
+
+
+def _stop_if_asked(interruption: Interruption, run: Run) -> None:
+    if interruption.received:
+        raise Interrupted(str(run.path), interruption.received)
+
+
+def _resolved(lr: float | None) -> float:
+    if lr is None or not math.isfinite(lr):
+        raise ValueError("the plan must say the learning rate")
+    return lr
+
+
+class _Saver:
+    """Writes a snapshot when enough steps or minutes have passed since the last one."""
+
+    def __init__(
+        self, run: Run, network: nn.Module, optimiser: optim.Optimizer, steps: int | None, minutes: float
+    ) -> None:
+        self.run = run
+        self._network, self._optimiser = network, optimiser
+        self._steps, self._minutes = steps, minutes
+        self._last = time.monotonic()
+
+    def save(self, position: Position) -> None:
+        save_snapshot(self.run.checkpoint, self._network, self._optimiser, position)
+        self._last = time.monotonic()
+
+    def save_if_due(self, position: Position) -> None:
+        by_steps = self._steps is not None and position.global_step % self._steps == 0
+        if by_steps or time.monotonic() - self._last > 60 * self._minutes:
+            self.save(position)
+
+
+class _Pace:
+    """The clock of this process: images a second and the share of time spent waiting for them."""
+
+    def __init__(self) -> None:
+        self._images = self._steps = 0
+        self._seconds = self._waiting = 0.0
+        self._mark = time.perf_counter()
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        self._mark = time.perf_counter()
+        for batch in batches:
+            self._waiting += batch.waited
+            yield batch
+
+    def stepped(self, images: int) -> float:
+        """Seconds since the step before, waiting for the batch included."""
+        now = time.perf_counter()
+        seconds, self._mark = now - self._mark, now
+        self._images, self._steps, self._seconds = self._images + images, self._steps + 1, self._seconds + seconds
+        return seconds
+
+    @property
+    def images_per_second(self) -> float:
+        return self._images / self._seconds if self._seconds else 0.0
+
+    @property
+    def seconds_a_step(self) -> float:
+        return self._seconds / self._steps if self._steps else 0.0
+
+    @property
+    def waited_share(self) -> float:
+        return self._waiting / self._seconds if self._seconds else 0.0

@@ -1,0 +1,127 @@
+"""All that a run needs to be run again, resolved: nothing in it is left to be decided. Written as `recipe.yaml`."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resnetkit.catalog.architectures import Architecture, row_from_dict, row_to_dict
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipes import Precision, Recipe, recipe_from_dict
+from resnetkit.checkpoints.atomic import write_atomically
+from resnetkit.errors import InvalidArgument, RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """Which images: the source as the user named it, its fingerprint, its classes and how it was split."""
+
+    source: str
+    fingerprint: str
+    class_names: tuple[str, ...] | None
+    num_classes: int
+    val_share: float
+    split_seed: int
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """Which network: its catalogue name if it has one, and its row, which is what counts."""
+
+    name: str | None
+    row: Architecture
+    in_chans: int
+    weights: str | None = None
+    """the model file or checkpoint it starts from; None: random weights by the seed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A whole run before its first step."""
+
+    data: DataPlan
+    model: ModelPlan
+    recipe: Recipe
+    preprocess: Preprocess
+    seed: int
+    device: str
+    deterministic: bool
+
+    def with_precision(self, precision: Precision) -> "Plan":
+        """The plan after the probe."""
+        return replace(self, recipe=replace(self.recipe, precision=precision))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "data": _lists(asdict(self.data)),
+            "model": {**_lists(asdict(self.model)), "row": row_to_dict(self.model.row)},
+            "recipe": self.recipe.to_dict(),
+            "preprocess": self.preprocess.to_dict(),
+            "seed": self.seed,
+            "device": self.device,
+            "deterministic": self.deterministic,
+        }
+
+    def write(self, path: Path) -> None:
+        """Write it as YAML, atomically."""
+        text = "# Everything this run needs to be run again: resnetkit train --recipe recipe.yaml\n"
+        text += yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        write_atomically(path, lambda temporary: _write_text(temporary, text))
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """The plan in a `recipe.yaml` that `write` wrote; RunError if it is none."""
+        values = read_yaml(path)
+        try:
+            data, model = dict(values["data"]), dict(values["model"])
+            names = data["class_names"]
+            return cls(
+                data=DataPlan(**{**data, "class_names": None if names is None else tuple(names)}),
+                model=ModelPlan(**{**model, "row": row_from_dict(model["row"])}),
+                recipe=recipe_from_dict(values["recipe"]),
+                preprocess=Preprocess.from_dict(values["preprocess"]),
+                **{key: values[key] for key in ("seed", "device", "deterministic")},
+            )
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"{path} is not the recipe of a run ({error}): was it edited? Train anew with the flags"
+            ) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; one clear error otherwise."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"the recipe {path} cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise InvalidArgument(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InvalidArgument(
+            f"the recipe {path} holds no fields: write one `name: value` a line, such as `epochs: 10`"
+        )
+    return values
+
+
+def recipe_fields(path: Path) -> dict[str, Any]:
+    """The recipe's fields in a YAML file: those of a run's whole `recipe.yaml`, or a few written by hand."""
+    values = read_yaml(path)
+    chosen = values["recipe"] if isinstance(values.get("recipe"), dict) else values
+    recipe_from_dict(chosen)  # unknown names and impossible values raise here
+    return dict(chosen)
+
+
+def is_plan(path: Path) -> bool:
+    """Whether this YAML file is the recipe of a whole run, data and network included."""
+    return {field.name for field in fields(Plan)} <= set(read_yaml(path))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _lists(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

@@ -1,0 +1,79 @@
+"""From what a person asked for to a plan in which nothing is left to be decided: the plain choices that suit most."""
+
+from dataclasses import dataclass, replace
+
+from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
+from resnetkit.catalog.recipes import RECIPES, Recipe
+from resnetkit.data.dataset import DataSet
+from resnetkit.errors import DataError
+
+SMALL_IMAGE = 64
+"""pixels; images up to this size keep it and get a network without an ImageNet stem"""
+
+_PHOTO_SIZE = 224
+_RATE_AT_128 = 0.2  # in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677); see docs/decisions
+_CROP_SHARE = 0.875  # of the resized photo's side; 224 of 256 since Krizhevsky et al. 2012
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """The median size of the images, in pixels."""
+
+    height: int
+    width: int
+
+    @property
+    def small(self) -> bool:
+        """Whether the images are so small that they should keep their size."""
+        return max(self.height, self.width) <= SMALL_IMAGE
+
+
+def default_recipe(images: ImageFacts) -> Recipe:
+    """The recipe for training from random weights on such images."""
+    return RECIPES["small-images" if images.small else "scratch"]
+
+
+def default_model(images: ImageFacts) -> str:
+    """The network that is trained in reasonable time on any machine."""
+    return "resnet20" if images.small else "resnet18"
+
+
+def resolve_recipe(recipe: Recipe, images: ImageFacts, dataset: DataSet) -> Recipe:
+    """The recipe with every open choice made, the precision alone excepted, which takes a probe."""
+    train_images = len(dataset.split("train"))
+    small = (recipe.image_size or (1 if images.small else _PHOTO_SIZE)) <= SMALL_IMAGE
+    batch_size = recipe.batch_size or _batch_size(128 if small else 32, train_images)
+    return replace(
+        recipe,
+        batch_size=batch_size,
+        lr=recipe.lr or _RATE_AT_128 * batch_size / 128,
+        image_size=recipe.image_size or (None if images.small else _PHOTO_SIZE),
+        augmentation=("small" if small else "photo") if recipe.augmentation == "auto" else recipe.augmentation,
+        flip=(dataset.flip if recipe.flip is None else recipe.flip) and recipe.augmentation != "none",
+    )
+
+
+def preprocess_for(recipe: Recipe, images: ImageFacts, channels: int) -> Preprocess:
+    """Small images keep their size; photos are resized so that the middle 7/8 becomes the network's square."""
+    mean, std = usual_normalisation(channels)
+    if recipe.image_size is None:
+        return Preprocess.for_size((images.height, images.width), mean=mean, std=std)
+    share = 1.0 if recipe.image_size <= SMALL_IMAGE else _CROP_SHARE
+    return Preprocess.for_size(recipe.image_size, crop_share=share, mean=mean, std=std)
+
+
+def check_trainable(dataset: DataSet) -> None:
+    """Whether there is something to learn; DataError says what is missing."""
+    if dataset.num_classes < 2:
+        raise DataError(f"{dataset.name} has one class: a classifier needs at least two, each in a folder of its own")
+    n = len(dataset.split("train"))
+    if n < 2:
+        raise DataError(f"{dataset.name} has {n} training image(s): at least two are needed")
+
+
+def _batch_size(most: int, images: int) -> int:
+    """A power of two that leaves at least 20 steps an epoch, but not under 8 images."""
+    size = most
+    while size > 8 and images / size < 20:
+        size //= 2
+    return min(size, images)

@@ -1,0 +1,68 @@
+"""What a run tells whoever listens: frozen facts, one kind each for the start, a step, an epoch and a remark."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resnetkit.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Began:
+    """Training is about to take its first step (or its first after a resume)."""
+
+    plan: Plan
+    run: str
+    train_images: int
+    val_images: int
+    steps: int
+    parameters: int
+    resumed_epoch: int | None
+    resumed_step: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A step is done; loss, accuracy and speed are means over the epoch so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is done and its model was scored on the validation part, if there is one."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_top1: float | None
+    val_n: int
+    best: bool
+    images_per_second: float
+    waited: float
+    """share of the training time in which the step waited for images"""
+    seconds: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something the person should know."""
+
+    text: str
+
+
+Event = Began | Stepped | EpochEnded | Remark
+Listener = Callable[[Event], None]
+
+
+def nobody(event: Event) -> None:
+    """The listener of those who asked for nothing."""

@@ -1,0 +1,181 @@
+"""Real runs in real processes, killed at real moments: whatever happens, --resume ends where no kill would have."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from resnetkit.api.training import resume, train
+from resnetkit.errors import CheckpointError, RunError, WriteFailed
+from resnetkit.training.run import Run
+
+FLAGS = ("--epochs", "3", "--deterministic", "--checkpoint-steps", "2", "--batch-size", "256", "--device", "cpu")
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "resnetkit", *map(str, words)]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(*words: str | Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )  # fmt: skip
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """Like a power cut; it must still have been at work."""
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+
+def wait_for_step(run: Path, step: int, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(int(path.stem[5:]) >= step for path in (run / "checkpoint").glob("step-*.safetensors")):
+            return
+        time.sleep(0.002)
+    raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1]}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = subprocess.run(
+        command("train", "digits", *FLAGS, "--output", run), capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def metrics(run: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in ("epoch", "train_loss", "train_top1", "val_loss", "val_top1")} for line in lines]
+
+
+def assert_same_end(run: Path, whole: Path) -> None:
+    assert metrics(run) == metrics(whole)
+    for name in ("model.safetensors", f"checkpoint/{sorted(os.listdir(whole / 'checkpoint'))[-1]}"):
+        ours, theirs = load_file(run / name), load_file(whole / name)
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert torch.equal(ours[key], theirs[key]), (name, key)
+
+
+def test_killed_twice_and_resumed_it_ends_bit_for_bit_as_if_never_stopped(tmp_path: Path, whole: Path):
+    run = tmp_path / "run"
+    process = start("train", "digits", *FLAGS, "--output", run)
+    wait_for_step(run, 4, process)
+    kill(process)
+    process = start("train", "--resume", run, "--checkpoint-steps", "2")
+    wait_for_step(run, 8, process)
+    kill(process)
+    done = subprocess.run(command("train", "--resume", run), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "resumed" in done.stderr
+    assert_same_end(run, whole)
+    assert not list(run.rglob("*.part")), "a finished run leaves no temporary file"
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on(
+    tmp_path: Path, whole: Path, sent: signal.Signals, code: int
+):
+    run = tmp_path / "run"
+    process = start("train", "digits", *FLAGS, "--output", run)
+    wait_for_step(run, 2, process)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert f"resnetkit train --resume {run}" in errors.splitlines()[-1]
+    resume(run)
+    assert_same_end(run, whole)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, whole: Path):
+    run = tmp_path / "run"
+    process = start("train", "digits", *FLAGS, "--output", run)
+    wait_for_step(run, 6, process)
+    kill(process)
+    newest = sorted((run / "checkpoint").glob("step-*.safetensors"))[-1]
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 0xFF
+    newest.write_bytes(content)
+    said: list[str] = []
+    resume(run, listener=lambda event: said.append(str(event)))
+    assert any(newest.name in line and "damaged" in line for line in said)
+    assert_same_end(run, whole)
+
+
+def test_with_all_checkpoints_damaged_it_says_so_and_stops(tmp_path: Path):
+    run = tmp_path / "run"
+    train("digits", output=run, epochs=1, batch_size=512, deterministic=True)
+    for path in (run / "checkpoint").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="no intact checkpoint is left"):
+        resume(run)
+
+
+def test_a_finished_run_can_be_resumed_without_harm(whole: Path):
+    before = (whole / "model.safetensors").read_bytes()
+    result = resume(whole)
+    assert result.epochs == 3
+    assert (whole / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_what_is_no_run_is_one_clear_error(tmp_path: Path):
+    with pytest.raises(RunError, match="is no run folder"):
+        resume(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"holds no recipe\.yaml"):
+        resume(tmp_path)
+
+
+def test_a_run_is_never_overwritten(whole: Path):
+    with pytest.raises(RunError, match="already holds a run"):
+        train("digits", output=whole, epochs=1)
+
+
+def test_recipe_yaml_runs_it_again(tmp_path: Path, whole: Path):
+    train(recipe=whole / "recipe.yaml", output=tmp_path / "again", checkpoint_steps=2)
+    assert_same_end(tmp_path / "again", whole)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_model(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch):
+    run = tmp_path / "run"
+    process = start("train", "digits", *FLAGS, "--output", run)
+    wait_for_step(run, 6, process)
+    kill(process)
+    before = {path.name: path.read_bytes() for path in (run / "checkpoint").glob("step-*")}
+    # The system's own limit on the size of a file stands for a full disk: write() fails with an error number.
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from resnetkit.cli import main; main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "train", "--resume", str(run)], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "cannot write" in last
+    assert "Traceback" not in done.stderr
+    assert {path.name: path.read_bytes() for path in (run / "checkpoint").glob("step-*")} == before
+    resume(run)
+    assert_same_end(run, whole)
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteFailed, match="--output"):
+        Run.create(tmp_path / "file" / "run")

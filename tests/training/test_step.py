@@ -1,0 +1,50 @@
+"""One step against torch's own arithmetic written out by hand."""
+
+import copy
+
+import torch
+from torch.nn import functional as F
+
+from resnetkit.catalog.architectures import architecture
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipes import Recipe
+from resnetkit.models import build
+from resnetkit.training.optimisation import build_optimiser
+from resnetkit.training.step import train_step
+
+
+def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
+    torch.manual_seed(0)
+    network = build(architecture("resnet20"), num_classes=5)
+    twin = copy.deepcopy(network)
+    preprocess = Preprocess.for_size(16, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
+    images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    recipe = Recipe(momentum=0.9, weight_decay=0.01, label_smoothing=0.1)
+    optimiser = build_optimiser(network, recipe, lr=1.0)
+
+    velocity = {}
+    for _ in range(2):
+        result = train_step(
+            network, optimiser, images, labels,
+            preprocess=preprocess, lr=0.05, label_smoothing=0.1, precision="float32",
+        )  # fmt: skip
+
+        twin.train()
+        inputs = (images.float() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor(
+            [0.5, 0.4, 0.3]
+        ).view(3, 1, 1)
+        logits = twin(inputs)
+        loss = -(F.log_softmax(logits, 1) * (0.9 * F.one_hot(labels, 5) + 0.1 / 5)).sum(1).mean()
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(twin.named_parameters(), gradients, strict=True):
+                g = gradient + (0.01 * parameter if parameter.ndim > 1 else 0)
+                velocity[name] = 0.9 * velocity[name] + g if name in velocity else g
+                parameter -= 0.05 * (g + 0.9 * velocity[name])
+        assert result.images == 6
+        assert result.right == int((logits.argmax(1) == labels).sum())
+        torch.testing.assert_close(torch.tensor(result.loss), loss.detach(), rtol=1e-4, atol=1e-5)
+
+    for (name, ours), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=name)
