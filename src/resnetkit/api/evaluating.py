@@ -1,0 +1,99 @@
+"""Score a model on labelled pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnetkit.api.devices import best_device
+from resnetkit.checkpoints.modelfile import ModelCard
+from resnetkit.data.dataset import DataSet, SplitName
+from resnetkit.data.loader import Loader
+from resnetkit.data.opening import open_data
+from resnetkit.data.transforms import EvalTransform
+from resnetkit.deployment.opening import Stated, open_model
+from resnetkit.errors import DataError
+from resnetkit.evaluation.scoring import Scores, probabilities, score
+from resnetkit.tasks.labels import match_labels
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scored, on which part of which data."""
+
+    model: str
+    data: str
+    split: str
+    description: str
+    num_classes: int
+    scores: Scores
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{model, data, split, n, top1, top5, loss, top1_ci95, …}`; shares of 1."""
+        return {
+            "model": self.model, "data": self.data, "split": self.split, **self.scores.to_dict(),
+            "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    stated: Stated | None = None,
+    batch_size: int = 64,
+    precision: str = "float32",
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a model on the part `split` of labelled data: by default test, else val, else what its run held out.
+
+    Computes in float32 unless told otherwise. Raises LabelMismatch before any work where classes do not agree.
+    """
+    opened = open_model(model, stated)
+    card = opened.card
+    dataset, notes = _open_as_trained(data, card)
+    classifier = opened.classifier(device=best_device(device), precision=precision)
+    labels = match_labels(card.class_names, card.num_classes, dataset.class_names, dataset.num_classes)
+    chosen = _choose_split(dataset, split, card)
+    source = dataset.split(chosen)
+    loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
+    tell = (lambda done: progress(done, len(source))) if progress else None
+    probs, truth = probabilities(classifier, loader.batches(), labels, tell)
+    return Evaluation(
+        model=str(model),
+        data=dataset.name,
+        split=chosen,
+        description=classifier.description,
+        num_classes=card.num_classes,
+        scores=score(probs, truth, card.class_names or dataset.class_names),
+        notes=(*opened.notes, *notes, *((labels.note,) if labels.note else ())),
+    )
+
+
+def _open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[str, ...]]:
+    """The data, split as the model's own run split it if it is the data of that run."""
+    channels = 1 if card.in_chans == 1 else 3
+    trained = card.training.get("data", {})
+    dataset = open_data(
+        data, channels=channels, seed=trained.get("split_seed", 0), val_share=trained.get("val_share", 0.1)
+    )
+    return dataset, ()
+
+
+def _choose_split(dataset: DataSet, named: str | None, card: ModelCard) -> SplitName:
+    if named is not None:
+        known = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "all": "all"}
+        if named not in known or known[named] not in dataset.splits:
+            raise DataError(f"{dataset.name} has no part called {named!r}: it has {', '.join(dataset.splits)}")
+        return known[named]  # type: ignore[return-value]
+    own = card.training.get("data", {}).get("fingerprint") == dataset.fingerprint
+    if "test" in dataset.splits:
+        return "test"
+    if "val" in dataset.splits and (own or not dataset.val_from_train):
+        return "val"
+    # The model has not seen this data, so nothing needs to be kept apart.
+    return "all" if "all" in dataset.splits else "train"

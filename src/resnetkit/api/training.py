@@ -1,0 +1,272 @@
+"""Train a network, or continue a run."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnetkit.api.devices import best_device
+from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
+from resnetkit.catalog.recipes import RECIPES, Precision, Recipe, recipe_from_dict
+from resnetkit.data.augmentation import policy_for, train_transform
+from resnetkit.data.dataset import DataSet
+from resnetkit.data.loader import Loader
+from resnetkit.data.opening import open_data
+from resnetkit.data.scanning import scan
+from resnetkit.data.transforms import EvalTransform
+from resnetkit.deployment.opening import open_model
+from resnetkit.errors import InvalidArgument, RunError, UnknownName
+from resnetkit.models import Network, build
+from resnetkit.training.loop import Outcome, fit
+from resnetkit.training.plan import DataPlan, ModelPlan, Plan, is_plan, recipe_fields
+from resnetkit.training.planning import (
+    ImageFacts,
+    check_trainable,
+    default_model,
+    default_recipe,
+    preprocess_for,
+    resolve_recipe,
+)
+from resnetkit.training.precision import faster_precision
+from resnetkit.training.progress import Listener, Remark, nobody
+from resnetkit.training.run import Run
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: its folder, its model file and what the best epoch scored on the images held out to choose it."""
+
+    run: Path
+    data: str
+    best_epoch: int
+    best_top1: float | None
+    best_loss: float | None
+    val_n: int
+    epochs: int
+    seconds: float
+    images_per_second: float
+
+    @property
+    def model(self) -> Path:
+        """The best model."""
+        return Run(self.run).model
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{run, best, epochs, seconds, images_per_second}`; shares of 1."""
+        return {
+            "run": str(self.run),
+            "model": str(self.model),
+            "best": {
+                "epoch": self.best_epoch, "split": "val", "n": self.val_n,
+                "top1": self.best_top1, "loss": self.best_loss,
+            },
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+        }  # fmt: skip
+
+
+def train(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    model: str | Path | Architecture | None = None,
+    recipe: str | Path | Recipe | None = None,
+    output: str | Path | None = None,
+    kind: str = "train",
+    seed: int | None = None,
+    val_share: float | None = None,
+    skip_broken: bool = False,
+    deterministic: bool = False,
+    checkpoint_steps: int | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    listener: Listener = nobody,
+    **fields: Any,
+) -> TrainResult:
+    """Train on labelled pictures and return the finished run.
+
+    `model` is an architecture's name or row, or a model file or run whose weights to start from; `recipe` a name, a
+    row, or a YAML file (with a run's `recipe.yaml`, `data` and `model` may be left out). `fields` override the
+    recipe's, such as `epochs=10`; None means not given. Without `output` the run is runs/KIND. Raises RunError,
+    DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
+    """
+    overrides = {key: value for key, value in fields.items() if value is not None}
+    recipe_from_dict(overrides)  # a wrong field is named before anything is opened
+    former = _former_plan(recipe)
+    if former is not None:
+        data = former.data.source if data is None else data
+        model = (former.model.weights or former.model.row) if model is None else model
+        seed = former.seed if seed is None else seed
+        val_share = former.data.val_share if val_share is None else val_share
+        device = former.device if device is None else device
+        skip_broken = skip_broken or former.data.skip_broken
+        deterministic = deterministic or former.deterministic
+    if data is None:
+        raise InvalidArgument("train needs DATA: a folder of pictures, an .npz file, or digits")
+    # Whatever was named wrongly is said before any image is read.
+    base = None if recipe is None else _named_recipe(recipe)
+    chosen_model = None if model is None else _named_model(model)
+    seed = 0 if seed is None else seed
+    if seed < 0:
+        raise InvalidArgument(f"seed {seed}: it is a whole number from 0")
+    device = best_device(device)
+    dataset = open_data(data, seed=seed, val_share=0.1 if val_share is None else val_share)
+    check_trainable(dataset)
+    dataset, images = _inspect(dataset, skip_broken, workers, listener)
+    fields_given = {**(base or {}), **overrides}
+    chosen = resolve_recipe(replace(default_recipe(images), **fields_given), images, dataset)
+    name, row, weights = chosen_model or _named_model(default_model(images))
+    _set_determinism(deterministic)
+    plan = Plan(
+        data=DataPlan(
+            source=_source(data), fingerprint=dataset.fingerprint, class_names=dataset.class_names,
+            num_classes=dataset.num_classes, val_share=0.1 if val_share is None else val_share, split_seed=seed,
+            skip_broken=skip_broken,
+        ),
+        model=ModelPlan(name=name, row=row, in_chans=dataset.channels, weights=weights),
+        recipe=chosen,
+        preprocess=preprocess_for(chosen, images, dataset.channels),
+        seed=seed,
+        device=device,
+        deterministic=deterministic,
+    )  # fmt: skip
+    network = _new_network(plan)
+    loader, val = _loaders(plan, dataset, workers)
+    plan = plan.with_precision(_precision(network, plan, loader))
+    run = Run.create(output, kind)
+    plan.write(run.recipe)
+    return _result(
+        run, plan, fit(network, plan, run, loader, val, checkpoint_steps=checkpoint_steps, listener=listener)
+    )
+
+
+def resume(
+    run: str | Path, *, checkpoint_steps: int | None = None, workers: int | None = None, listener: Listener = nobody
+) -> TrainResult:
+    """Continue a run from its newest intact checkpoint to its last epoch; the end is that of a run never stopped."""
+    existing = Run.existing(run)
+    plan = Plan.read(existing.recipe)
+    dataset = open_data(
+        plan.data.source, channels=plan.model.in_chans, seed=plan.data.split_seed, val_share=plan.data.val_share
+    )
+    if dataset.fingerprint != plan.data.fingerprint:
+        raise RunError(
+            f"the data at {plan.data.source} is not what {existing.path} was trained on: images or classes were added, "
+            "removed or renamed; put them back, or train anew"
+        )
+    if plan.data.skip_broken:
+        dataset, _ = _inspect(dataset, True, workers, listener)
+    _set_determinism(plan.deterministic)
+    network = _new_network(replace(plan, device=best_device(plan.device)))
+    loader, val = _loaders(plan, dataset, workers)
+    outcome = fit(network, plan, existing, loader, val, checkpoint_steps=checkpoint_steps, listener=listener)
+    return _result(existing, plan, outcome)
+
+
+def _former_plan(recipe: str | Path | Recipe | None) -> Plan | None:
+    if isinstance(recipe, str | Path) and Path(recipe).is_file() and is_plan(Path(recipe)):
+        return Plan.read(Path(recipe))
+    return None
+
+
+def _named_recipe(recipe: str | Path | Recipe) -> dict[str, Any]:
+    """The fields that a recipe's row, name or YAML file gives; a file may give a few."""
+    if isinstance(recipe, Recipe):
+        return recipe.to_dict()
+    if Path(recipe).is_file():
+        return recipe_fields(Path(recipe))
+    if str(recipe) in RECIPES:
+        return RECIPES[str(recipe)].to_dict()
+    raise UnknownName("recipe", str(recipe), RECIPES, "(a name, or the path of a YAML file)")
+
+
+def _named_model(model: str | Path | Architecture) -> tuple[str | None, Architecture, str | None]:
+    """Name, row, and the file of the weights to start from."""
+    if not isinstance(model, str | Path):
+        return name_of(model), model, None
+    if not Path(model).exists() and str(model) in ARCHITECTURES:
+        return str(model), architecture(str(model)), None
+    opened = open_model(model)
+    return opened.card.architecture, opened.card.row, os.path.abspath(model)
+
+
+def _inspect(
+    dataset: DataSet, skip_broken: bool, workers: int | None, listener: Listener
+) -> tuple[DataSet, ImageFacts]:
+    """Decode every image of train and val once, so that a broken file stops the run before its first step."""
+    for note in dataset.notes:
+        listener(Remark(f"note: {note}"))
+    parts = [dataset.splits[part] for part in ("train", "val") if part in dataset.splits]
+    found = scan(*parts, workers=workers)
+    if found.broken and skip_broken:
+        dataset = dataset.without(found.broken)
+        listener(Remark(f"note: {len(found.broken)} broken of {found.n} images left out: {', '.join(found.broken)}"))
+        check_trainable(dataset)
+    else:
+        found.refuse_broken()
+    return dataset, ImageFacts(found.height, found.width)
+
+
+def _new_network(plan: Plan) -> Network:
+    """The network before its first step: weights by the seed, or from the file it starts from."""
+    torch.manual_seed(plan.seed)
+    network = build(plan.model.row, num_classes=plan.data.num_classes, in_chans=plan.model.in_chans)
+    if plan.model.weights is not None:
+        _start_from(network, plan.model.weights)
+    network.to(plan.device).to(memory_format=torch.channels_last)
+    return network
+
+
+def _start_from(network: Network, weights: str) -> None:
+    """Take the weights of a file; a classifier of other classes stays new, any other difference is an error."""
+    state = open_model(weights).network.state_dict()
+    own = network.state_dict()
+    other = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    head = set(network.get_classifier().state_dict(prefix=f"{network.classifier_path}."))
+    if unfit := [key for key in other if key not in head]:
+        raise InvalidArgument(f"{weights} does not fit the data in {', '.join(unfit)}: has it other input channels?")
+    network.load_state_dict({key: own[key] if key in other else state[key] for key in own})
+
+
+def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[Loader, Loader | None]:
+    recipe, preprocess = plan.recipe, plan.preprocess
+    batch_size = recipe.batch_size or 1
+    policy = policy_for(preprocess.size, kind=recipe.augmentation, flip=bool(recipe.flip))
+    train = Loader(
+        dataset.split("train"), train_transform(policy, preprocess), batch_size, shuffle_seed=plan.seed, workers=workers
+    )
+    val = None
+    if "val" in dataset.splits and len(dataset.split("val")):
+        val = Loader(dataset.split("val"), EvalTransform(preprocess), 2 * batch_size, workers=workers)
+    return train, val
+
+
+def _precision(network: nn.Module, plan: Plan, loader: Loader) -> Precision:
+    if plan.recipe.precision != "auto":
+        return plan.recipe.precision
+    if plan.deterministic:
+        return "float32"
+    batches = loader.batches(0)
+    batch = next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    return faster_precision(network, batch.images, batch.labels, preprocess=plan.preprocess)
+
+
+def _set_determinism(deterministic: bool) -> None:
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def _source(data: str | os.PathLike[str]) -> str:
+    """An absolute path, so that the run can be resumed from any folder; a built-in name stays one."""
+    return os.path.abspath(data) if os.path.exists(data) else os.fspath(data)
+
+
+def _result(run: Run, plan: Plan, outcome: Outcome) -> TrainResult:
+    return TrainResult(
+        run=run.path, data=plan.data.source, best_epoch=outcome.best_epoch, best_top1=outcome.best_top1,
+        best_loss=outcome.best_loss, val_n=outcome.val_n, epochs=outcome.epochs, seconds=outcome.seconds,
+        images_per_second=outcome.images_per_second,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""The command: one short file a verb. Importing this never imports torch, so that `--help` answers at once."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from rich.console import Console
+
+from resnetkit import __version__
+from resnetkit.errors import ResnetkitError
+
+_USE = Group("Verbs", sort_key=1)
+
+# Read downward, this is the story a newcomer is told.
+_VERBS = {
+    "demo": ("demo:demo_command", "Train, check and use a network on real handwritten digits.", "resnetkit demo"),
+    "list": ("listing:list_command", "Show the architectures that can be built.", 'resnetkit list "resnet5*"'),
+    "describe": (
+        "describe:describe_command",
+        "Show shapes, parameters and work, stage by stage.",
+        "resnetkit describe resnet34 --input-size 3,224,224",
+    ),
+    "train": (
+        "train:train_command",
+        "Train on folders of pictures, or continue a run.",
+        "resnetkit train photos --model resnet18 --epochs 10",
+    ),
+    "evaluate": (
+        "evaluate:evaluate_command",
+        "Score a model on labelled pictures.",
+        "resnetkit evaluate runs/train photos",
+    ),
+    "predict": (
+        "predict:predict_command",
+        "Say what is on pictures.",
+        "resnetkit predict runs/train photo.jpg holiday/ --top-k 3",
+    ),
+    "adopt": (
+        "adopt:adopt_command",
+        "Turn a stranger's checkpoint into a model file.",
+        "resnetkit adopt resnet20.th --output resnet20.safetensors",
+    ),
+}
+
+
+def build_app() -> App:
+    """The command line with all its verbs, each loaded only when it is called."""
+    app = App(
+        name="resnetkit",
+        help="Build, understand, train, check and use any ResNet.",
+        help_epilogue="Begin with: resnetkit demo. Each verb explains itself: resnetkit train --help",
+        help_format="markdown",
+        version=__version__,
+        default_parameter=Parameter(negative=""),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+        error_console=Console(stderr=True),
+    )
+    for order, (verb, (place, summary, example)) in enumerate(_VERBS.items()):
+        app.command(
+            f"resnetkit.cli.{place}",
+            name=verb, help=summary, help_epilogue=f"Example: {example}", sort_key=order, group=_USE,
+        )  # fmt: skip
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb and leave with its exit code: 0 done, 1 could not, 2 wrong words, 130 or 143 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = build_app()(words, exit_on_error=False)
+    except CycloptsError:
+        sys.exit(2)  # cyclopts has said on stderr what was wrong
+    except ResnetkitError as error:
+        _complain(str(error), words)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("stopped", words)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has had enough. Closing stderr keeps Python from complaining at exit.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        _complain(
+            f"unexpected {type(error).__name__}: {error} (run again with --debug and report what it shows)", words
+        )
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str, words: Sequence[str]) -> None:
+    if "--debug" in words:
+        traceback.print_exc()
+    print(f"resnetkit: {text}", file=sys.stderr)

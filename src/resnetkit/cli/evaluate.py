@@ -1,0 +1,78 @@
+"""`resnetkit evaluate`."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from resnetkit.cli.console import percent, print_json, remarks, results
+from resnetkit.cli.flags import Common, StatedFlags, stated_by
+
+_STATED = StatedFlags()
+_NONE = Common()
+
+
+def evaluate_command(
+    model: str,
+    data: str,
+    /,
+    *,
+    split: str | None = None,
+    batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 64,
+    precision: Literal["float32", "bf16"] = "float32",
+    device: str | None = None,
+    workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
+    stated: StatedFlags = _STATED,
+    common: Common = _NONE,
+) -> int:
+    """Score a model on labelled pictures it has not seen.
+
+    Parameters
+    ----------
+    model
+        A run folder, a model file or a foreign checkpoint.
+    data
+        Labelled pictures, as for train.
+    split
+        Which part: train, val or test (default: test, else val, else what the run held out).
+    batch_size
+        Images computed at once.
+    precision
+        float32 is exact; bf16 is faster where the processor has it.
+    device
+        cpu, cuda or cuda:1 (default: a GPU if there is one).
+    workers
+        Threads that decode pictures (default: one a core).
+    """
+    from resnetkit.api.evaluating import evaluate
+
+    result = evaluate(
+        model, data, split=split, batch_size=batch_size, precision=precision, device=device, workers=workers,
+        stated=stated_by(stated),
+    )  # fmt: skip
+    for note in result.notes:
+        remarks.print(f"note: {note}")
+    if common.json:
+        print_json(result.to_dict())
+        return 0
+    scores = result.scores
+    low, high = scores.top1_ci95
+    results.print(f"{result.description} on the {result.split} part of {result.data}, n = {scores.n}")
+    results.print(
+        f"  right    {percent(scores.top1)}  "
+        f"({scores.right} of {scores.n}; 95 % interval {percent(low)} to {percent(high)})"
+    )
+    if result.num_classes > 5:
+        results.print(f"  top 5    {percent(scores.top5)}")
+    results.print(f"  balanced {percent(scores.balanced)}  (mean over classes)")
+    results.print(f"  loss     {scores.loss:.4f}    calibration error {scores.ece:.4f}")
+    weakest = sorted(scores.classes, key=lambda each: (each.recall, each.name))[:5]
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Weakest classes", title_justify="left")
+    for column in ("class", "n", "recognised", "right when said"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for each in weakest:
+        table.add_row(
+            each.name, str(each.n), percent(each.recall), percent(each.precision) if each.precision is not None else "–"
+        )
+    results.print(table)
+    return 0

@@ -1,0 +1,88 @@
+"""Flags that several verbs share, as dataclasses that become flags, and the readers of their values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from resnetkit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from resnetkit.deployment.opening import Stated
+
+Switch = Annotated[bool, Parameter(show_default=False)]
+"""off unless given, which needs no saying"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every verb takes."""
+
+    json: Switch = False
+    """Print one JSON value on stdout and everything else on stderr."""
+    debug: Switch = False
+    """Show the traceback of an error."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StatedFlags:
+    """What a foreign checkpoint or a bare architecture cannot say of itself."""
+
+    mean: Annotated[str | None, Parameter(show_default=False)] = None
+    """Mean of each channel, as R,G,B between 0 and 1, where the model file does not say (default: ImageNet's)."""
+    std: Annotated[str | None, Parameter(show_default=False)] = None
+    """Standard deviation of each channel, as R,G,B."""
+    image_size: int | None = None
+    """Side of the square the network sees, in pixels."""
+    class_names: Path | None = None
+    """File with the class names, one a line, in the order of the model's outputs."""
+    architecture: str | None = None
+    """The architecture of a foreign checkpoint, where its shapes fit two (plain20 and resnet20)."""
+    stride_at: Literal["conv1", "conv2"] | None = None
+    """Where a foreign bottleneck strides: conv1 (the paper, Caffe) or conv2 (everybody since)."""
+
+
+def stated_by(flags: StatedFlags) -> "Stated":
+    """The flags' values, read."""
+    from resnetkit.deployment.opening import Stated
+
+    return Stated(
+        mean=_numbers(flags.mean, "mean"),
+        std=_numbers(flags.std, "std"),
+        image_size=flags.image_size,
+        class_names=_names(flags.class_names),
+        architecture=flags.architecture,
+        stride_at=flags.stride_at,
+    )
+
+
+def _numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """The numbers of R,G,B (or one, for grey)."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise InvalidArgument(f"--{flag} {text}: write three numbers as 0.485,0.456,0.406, or one for grey images")
+    return numbers
+
+
+def _names(path: Path | None) -> tuple[str, ...] | None:
+    """The lines of a file of class names; empty lines at the end do not count."""
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(
+            f"--class-names {path} cannot be read ({error}): give a text file, one name a line"
+        ) from error
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    if len(set(names)) != len(names) or not all(names):
+        raise InvalidArgument(f"--class-names {path} has an empty or repeated line: each class needs a name of its own")
+    return names

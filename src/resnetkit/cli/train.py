@@ -1,0 +1,132 @@
+"""`resnetkit train`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from resnetkit.catalog.recipes import Augmentation, Precision
+from resnetkit.cli.console import percent, print_json, remarks
+from resnetkit.cli.flags import Common, Switch
+from resnetkit.errors import InvalidArgument
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RecipeFlags:
+    """Fields of the recipe; what is not given is taken from --recipe, or decided from the data."""
+
+    epochs: int | None = None
+    """Passes over the training images (default: 30)."""
+    batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"])] = None
+    """Images a step (default: 32 for photos, 128 for small images, fewer where there are few)."""
+    lr: float | None = None
+    """Peak learning rate (default: 0.2 at 128 images a step, in proportion)."""
+    weight_decay: float | None = None
+    """Decay of the weights; norms and biases do not decay."""
+    label_smoothing: float | None = None
+    """Share of a label given to all classes alike (default: 0.1)."""
+    image_size: int | None = None
+    """Side of the square the network sees, in pixels (default: small images' own size, else 224)."""
+    augmentation: Augmentation | None = None
+    """How pictures are varied: photo (random resized crop), small (random shift), none."""
+    flip: Annotated[bool | None, Parameter(negative="--no-flip")] = None
+    """Mirror pictures left and right at random."""
+    precision: Precision | None = None
+    """auto tries bf16 for a few steps and takes it where it is faster."""
+
+
+_RECIPE = RecipeFlags()
+_NONE = Common()
+
+
+def train_command(
+    data: str | None = None,
+    /,
+    *,
+    model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
+    recipe: str | None = None,
+    flags: RecipeFlags = _RECIPE,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    resume: Path | None = None,
+    seed: int | None = None,
+    val_share: float | None = None,
+    skip_broken: Switch = False,
+    deterministic: Switch = False,
+    checkpoint_steps: int | None = None,
+    device: str | None = None,
+    workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
+    common: Common = _NONE,
+) -> int:
+    """Train a network on a folder of pictures, or continue a run.
+
+    Parameters
+    ----------
+    data
+        A folder with one folder of pictures a class (or train/ and val/ of such), an .npz in MedMNIST's layout,
+        or digits.
+    model
+        An architecture's name, or a model file or run to start from (default: resnet18 for photos, resnet20 for
+        small images).
+    recipe
+        A named recipe (scratch, small-images) or a YAML file: a few fields, or a run's recipe.yaml to run it again.
+    output
+        The run's folder (default: runs/train, runs/train-2, …).
+    resume
+        Continue this run where it stopped; nothing else is needed.
+    seed
+        Of the split, the first weights and all that is random (default: 0).
+    val_share
+        Share of the training images held out to choose the best epoch, where the data has no part for it
+        (default: 0.1).
+    skip_broken
+        Leave out pictures that cannot be decoded, and say which, instead of stopping.
+    deterministic
+        Repeat bit for bit: float32, no probe, deterministic algorithms.
+    checkpoint_steps
+        Also write a checkpoint every this many steps.
+    device
+        cpu, cuda or cuda:1 (default: a GPU if there is one).
+    workers
+        Threads that decode pictures (default: one a core).
+    """
+    from resnetkit.api.training import resume as continue_run
+    from resnetkit.api.training import train
+    from resnetkit.cli.training_display import TrainingDisplay
+
+    if resume is not None:
+        if data is not None or model is not None or recipe is not None or flags != _RECIPE or output is not None:
+            raise InvalidArgument(f"--resume {resume} needs nothing else: the run knows its data, model and recipe")
+        with TrainingDisplay(str(resume)) as display:
+            result = continue_run(resume, checkpoint_steps=checkpoint_steps, workers=workers, listener=display)
+    else:
+        with TrainingDisplay(str(data)) as display:
+            result = train(
+                data,
+                model=model,
+                recipe=recipe,
+                **vars(flags),
+                output=output,
+                seed=seed,
+                val_share=val_share,
+                skip_broken=skip_broken,
+                deterministic=deterministic,
+                checkpoint_steps=checkpoint_steps,
+                device=device,
+                workers=workers,
+                listener=display,
+            )
+    if common.json:
+        print_json(result.to_dict())
+        return 0
+    if result.best_top1 is not None:
+        remarks.print(
+            f"\nBest     epoch {result.best_epoch}: {percent(result.best_top1)} of {result.val_n} held-out images"
+        )
+    else:
+        remarks.print("\nBest     the last epoch: no image was held out to choose by")
+    remarks.print(f"Model    {result.model}")
+    remarks.print(f"Next     resnetkit evaluate {result.run} {result.data}")
+    remarks.print(f"         resnetkit predict {result.run} photo.jpg")
+    return 0

@@ -1,0 +1,90 @@
+"""A training run as words: a header, a bar that moves on a terminal, a line an epoch anywhere."""
+
+import sys
+import time
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from resnetkit.cli.console import duration, percent, remarks
+from resnetkit.training.progress import Began, EpochEnded, Event, Remark, Stepped
+
+_AUGMENTATION = {"photo": "random resized crop", "small": "random shift", "none": "no augmentation"}
+_SILENCE = 30.0  # seconds after which a pipe gets a line in mid-epoch
+
+
+class TrainingDisplay:
+    """A listener that shows a run on stderr. Use it as a context manager, so that the bar is taken down."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "TrainingDisplay":
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"),
+                console=remarks, transient=True,
+            )  # fmt: skip
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Began):
+            self._begin(event)
+        elif isinstance(event, Stepped):
+            self._step(event)
+        elif isinstance(event, EpochEnded):
+            self._epoch(event)
+        elif isinstance(event, Remark):
+            remarks.print(event.text)
+
+    def _begin(self, event: Began) -> None:
+        plan = event.plan
+        recipe = plan.recipe
+        height, width = plan.preprocess.size
+        flips = " and mirror" if recipe.flip else ""
+        remarks.print(
+            f"Training {plan.model.name or 'a network of your own row'} ({event.parameters / 1e6:.2f} M parameters) "
+            f"on {self._source}: {plan.data.num_classes} classes"
+        )
+        held = f"{event.val_images} held out to choose the best epoch" if event.val_images else "none held out"
+        remarks.print(f"  images   {event.train_images} to learn from, {held}")
+        remarks.print(f"  input    {height}×{width} px, {_AUGMENTATION[recipe.augmentation]}{flips}")
+        remarks.print(
+            f"  recipe   {recipe.epochs} epochs of {event.steps} steps, batch {recipe.batch_size}, "
+            f"rate {recipe.lr:.4g}, {recipe.precision} on {plan.device}"
+        )
+        remarks.print(f"  run      {event.run} (Ctrl-C stops and keeps it)")
+        if event.resumed_epoch is not None:
+            remarks.print(f"  resumed  in epoch {event.resumed_epoch + 1} after {event.resumed_step} steps")
+        remarks.print(f"\n{'epoch':>9}  {'loss':>7}  {'accuracy':>9}  {'held out':>9}  {'images/s':>8}  time left")
+        if self._bar:
+            self._task = self._bar.add_task("", total=event.steps, facts="")
+
+    def _step(self, event: Stepped) -> None:
+        facts = (
+            f"loss {event.loss:.3f} · accuracy {percent(event.accuracy)} · "
+            f"{event.images_per_second:.0f} images/s · {duration(event.seconds_left)} left"
+        )
+        where = f"{event.epoch}/{event.epochs}"
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=event.step, total=event.steps, description=where, facts=facts)
+        elif time.monotonic() - self._last_line > _SILENCE:
+            remarks.print(f"{where:>9}  step {event.step}/{event.steps}: {facts}")
+            self._last_line = time.monotonic()
+
+    def _epoch(self, event: EpochEnded) -> None:
+        held = percent(event.val_top1) if event.val_top1 is not None else "–"
+        waited = f"  (waited for images {event.waited:.0%} of the time)" if event.waited > 0.1 else ""
+        remarks.print(
+            f"{event.epoch:>4}/{event.epochs:<4}  {event.loss:7.3f}  {percent(event.accuracy):>9}  {held:>9}  "
+            f"{event.images_per_second:8.0f}  {duration(event.seconds_left)}{'  best' if event.best else ''}{waited}"
+        )
+        self._last_line = time.monotonic()

@@ -1,0 +1,1 @@
+"""Use: what a MODEL is, and pictures in, predictions out."""

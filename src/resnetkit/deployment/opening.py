@@ -1,0 +1,134 @@
+"""`open_model`: the one place that tells what a MODEL is — a run folder, a model file, a stranger's file, or a name."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, PreActivation, Residual, architecture
+from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
+from resnetkit.checkpoints.adopt import adopt
+from resnetkit.checkpoints.modelfile import ModelCard, is_model_file, read
+from resnetkit.errors import CheckpointError, InvalidArgument, UnknownName
+from resnetkit.models import build
+from resnetkit.tasks.classifier import TorchClassifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """What the person states because a foreign file or a bare architecture cannot; None: nothing stated."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    image_size: int | None = None
+    class_names: tuple[str, ...] | None = None
+    architecture: str | None = None
+    """where two networks have the same shapes (plain20 and resnet20)"""
+    stride_at: Literal["conv1", "conv2"] | None = None
+    """where a bottleneck strides, which its shapes do not tell"""
+
+    def apply(self, card: ModelCard) -> ModelCard:
+        """The card with the stated values in it."""
+        names = self.class_names or card.class_names
+        if names is not None and len(names) != card.num_classes:
+            raise InvalidArgument(f"{len(names)} class names were given for a model of {card.num_classes} classes")
+        preprocess = card.preprocess.restated(mean=self.mean, std=self.std, image_size=self.image_size)
+        return replace(card, class_names=names, preprocess=preprocess)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A network with its card; `source` is the file it came from, `notes` what the person should know about it."""
+
+    network: nn.Module
+    card: ModelCard
+    source: Path | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The architecture's name, or its kind where it has none."""
+        return self.card.architecture or f"{type(self.card.row).__name__} network"
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes its input."""
+        return self.card.preprocess
+
+    def classifier(self, *, device: str = "cpu", precision: str = "float32") -> TorchClassifier:
+        """The network on `device`, in channels-last, as a Classifier."""
+        self.network.to(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return TorchClassifier(
+            self.network.eval(),
+            num_classes=self.card.num_classes,
+            class_names=self.card.class_names,
+            preprocess=self.card.preprocess,
+            name=self.name,
+            precision=precision,
+            temperature=self.card.temperature or 1.0,
+        )
+
+
+def open_model(spec: str | Path, stated: Stated | None = None) -> OpenedModel:
+    """The model that `spec` names; a name that is both a path and an architecture is the path.
+
+    Raises UnknownName, CheckpointError (with all that does not fit) or UnsafeFile (a pickle that would run code).
+    """
+    stated = stated or Stated()
+    path = Path(spec)
+    if path.is_dir():
+        return _from_file(_model_of_run(path), stated)
+    if path.exists():
+        return _from_file(path, stated)
+    if str(spec) in ARCHITECTURES:
+        return _from_name(str(spec), stated)
+    if path.suffix or len(path.parts) > 1:
+        raise CheckpointError(f"there is no file {path}: give a run folder, a model file or an architecture's name")
+    raise UnknownName("model file or architecture", str(spec), ARCHITECTURES, "(`resnetkit list` shows all)")
+
+
+def _model_of_run(folder: Path) -> Path:
+    model = folder / "model.safetensors"
+    if model.exists():
+        return model
+    if (folder / "recipe.yaml").exists():
+        raise CheckpointError(
+            f"the run {folder} has no model yet, it was stopped in its first epoch: resnetkit train --resume {folder}"
+        )
+    raise CheckpointError(f"the folder {folder} is no run (it holds no model.safetensors): give one that train named")
+
+
+def _from_file(path: Path, stated: Stated) -> OpenedModel:
+    if is_model_file(path):
+        state, card = read(path)
+        return _loaded(state, stated.apply(card), path, ())
+    adopted = adopt(path, stride_at=stated.stride_at, row=stated.architecture)
+    return _loaded(adopted.state, stated.apply(adopted.card), path, adopted.report.notes)
+
+
+def _loaded(state: dict[str, Tensor], card: ModelCard, path: Path, notes: tuple[str, ...]) -> OpenedModel:
+    with torch.device("meta"):  # no time is spent on random weights that the file's replace at once
+        network = build(card.row, num_classes=card.num_classes, in_chans=card.in_chans)
+    network.load_state_dict(state, assign=True)
+    return OpenedModel(network.eval(), card, path, notes)
+
+
+def _from_name(name: str, stated: Stated) -> OpenedModel:
+    torch.manual_seed(0)
+    row = architecture(name)
+    network = build(row)
+    card = ModelCard(
+        architecture=name, row=row, num_classes=network.num_classes, in_chans=network.in_chans,
+        class_names=None, preprocess=_usual_preprocess(row, network.in_chans),
+    )  # fmt: skip
+    note = f"{name} is a bare architecture: its weights are random, so its answers mean nothing until it is trained"
+    return OpenedModel(network.eval(), stated.apply(card), None, (note,))
+
+
+def _usual_preprocess(row: Architecture, channels: int) -> Preprocess:
+    """32 pixels for a stem made for small images, else the middle 224 of 256."""
+    mean, std = usual_normalisation(channels)
+    small = row.stem == "conv3" if isinstance(row, Residual | PreActivation) else False
+    return Preprocess.for_size(32 if small else 224, crop_share=1.0 if small else 0.875, mean=mean, std=std)

@@ -1,0 +1,206 @@
+"""What a run must withstand: each a clear line that says what to do, exit code 1, nothing lost."""
+
+import ctypes
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnetkit.cli import main
+
+SMALL = ("--epochs", "1", "--image-size", "16", "--model", "resnet20")
+
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def paint(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(shade)
+    Image.fromarray(rng.integers(0, 60, (20, 24, 3), dtype=np.uint8) + np.uint8(shade % 190)).save(path)
+
+
+def folder_of(root: Path, **classes: int) -> Path:
+    for number, (name, count) in enumerate(classes.items()):
+        for index in range(count):
+            paint(root / name / f"{index}.png", 100 * number + index)
+    return root
+
+
+def test_an_empty_folder(run_command, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run_command("train", "empty")
+    assert code == 1
+    assert "empty" in err
+
+
+def test_one_class(run_command, tmp_path: Path):
+    folder_of(tmp_path / "data", cat=4)
+    code, _, err = run_command("train", "data", *SMALL)
+    assert code == 1
+    assert "class" in err
+    assert "two" in err
+
+
+def test_a_class_with_one_image_is_learned_and_said(run_command, tmp_path: Path):
+    folder_of(tmp_path / "data", cat=12, dog=12, yeti=1)
+    code, _, err = run_command("train", "data", *SMALL)
+    assert code == 0, err
+    assert "yeti" in err
+
+
+def test_different_classes_in_train_and_val_are_all_named(run_command, tmp_path: Path):
+    folder_of(tmp_path / "data" / "train", cat=3, dog=3)
+    folder_of(tmp_path / "data" / "val", cat=3, horse=3)
+    code, _, err = run_command("train", "data", *SMALL)
+    assert code == 1
+    assert "dog" in err
+    assert "horse" in err
+    assert not (tmp_path / "runs").exists(), "nothing is begun before the data is right"
+
+
+@pytest.mark.parametrize("batch_size", ["1", "2", "7"])
+def test_batches_that_leave_a_last_one_of_one(run_command, tmp_path: Path, batch_size: str):
+    folder_of(tmp_path / "data", cat=8, dog=8)
+    code, _, err = run_command("train", "data", *SMALL, "--batch-size", batch_size)
+    assert code == 0, err
+
+
+def test_a_file_where_a_folder_is_meant(run_command, tmp_path: Path):
+    paint(tmp_path / "photo.png", 1)
+    code, _, err = run_command("train", "photo.png")
+    assert code == 1
+    assert "is a file" in err
+
+
+def test_broken_pictures_stop_the_run_before_it_begins_and_are_all_listed(run_command, tmp_path: Path):
+    data = folder_of(tmp_path / "data", cat=12, dog=12)
+    for name in ("cat/3.png", "dog/5.png"):
+        (data / name).write_bytes((data / name).read_bytes()[:60])
+    (data / "dog" / "empty.jpg").touch()
+    code, _, err = run_command("train", "data", *SMALL)
+    assert code == 1
+    for name in ("3.png", "5.png", "empty.jpg", "--skip-broken"):
+        assert name in err
+    assert not (tmp_path / "runs").exists()
+    code, _, err = run_command("train", "data", *SMALL, "--skip-broken", "--output", "run")
+    assert code == 0, err
+    assert "3 broken of 25" in err
+    code, _, err = run_command("train", "--resume", "run")
+    assert code == 0, err
+
+
+def test_an_output_that_cannot_be_made(run_command, tmp_path: Path):
+    folder_of(tmp_path / "data", cat=4, dog=4)
+    (tmp_path / "file").touch()
+    code, _, err = run_command("train", "data", *SMALL, "--output", "file/run")
+    assert code == 1
+    assert "--output" in err
+
+
+def without_privileges() -> None:
+    """Make even root obey file permissions, from the next exec on: drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="drops a Linux capability to make root obey permissions"
+)
+def test_no_permission(tmp_path: Path):
+    data = folder_of(tmp_path / "data", cat=4, dog=4)
+    (data / "dog" / "1.png").chmod(0)
+    done = subprocess.run(
+        [sys.executable, "-m", "resnetkit", "train", str(data), *SMALL],
+        cwd=tmp_path, capture_output=True, text=True, preexec_fn=without_privileges,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no permission" in done.stderr
+    assert "1.png" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(run_command, tmp_path: Path):
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}, "extra": Evil()}, tmp_path / "new.pth")
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(Evil()))
+    for name in ("new.pth", "old.pth"):
+        for words in (("evaluate", name, "digits"), ("predict", name, "x.png"), ("train", "digits", "--model", name)):
+            code, _, err = run_command(*words)
+            assert code == 1
+            assert name in err
+            assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_checkpoint_of_other_shapes_lists_every_mismatch(run_command, tmp_path: Path):
+    import resnetkit as rk
+
+    state = rk.create_model("resnet18", num_classes=10).state_dict()
+    state["layer3.1.conv2.weight"] = torch.zeros(7, 7, 3, 3)
+    state["layer4.1.bn1.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "odd.pth")
+    code, _, err = run_command("evaluate", "odd.pth", "digits")
+    assert code == 1
+    assert "layer3.1.conv2.weight" in err
+    assert "layer4.1.bn1.bias" in err
+
+
+def test_a_model_of_other_classes_is_refused_before_any_work(run_command, tmp_path: Path, digits_run: Path):
+    folder_of(tmp_path / "data", cat=4, dog=4)
+    code, _, err = run_command("evaluate", digits_run, "data")
+    assert code == 1
+    assert "cat, dog" in err
+
+
+def test_a_truncated_model_file(run_command, tmp_path: Path, digits_run: Path):
+    content = (digits_run / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    code, _, err = run_command("evaluate", "cut.safetensors", "digits")
+    assert code == 1
+    assert "cut.safetensors" in err
+
+
+def test_a_changed_data_set_is_not_resumed(run_command, tmp_path: Path):
+    data = folder_of(tmp_path / "data", cat=8, dog=8)
+    assert run_command("train", "data", *SMALL, "--output", "run")[0] == 0
+    (data / "cat" / "0.png").unlink()
+    code, _, err = run_command("train", "--resume", "run")
+    assert code == 1
+    assert "is not what" in err
+
+
+def test_a_folder_is_evaluated_on_what_its_own_run_held_out(run_command, tmp_path: Path):
+    folder_of(tmp_path / "data", cat=20, dog=20)
+    assert run_command("train", "data", *SMALL, "--output", "run", "--seed", "3")[0] == 0
+    result = json.loads(run_command("evaluate", "run", "data", "--json")[1])
+    assert (result["split"], result["n"]) == ("val", 4)
+    best = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert result["top1"] == best["val_top1"]
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    paint(tmp_path / "other" / "cat" / "new.png", 7)
+    result = json.loads(run_command("evaluate", "run", "other", "--json")[1])
+    assert (result["split"], result["n"]) == ("all", 41)

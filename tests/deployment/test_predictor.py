@@ -1,0 +1,70 @@
+"""One picture, four ways of giving it, one answer."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import resnetkit as rk
+from resnetkit.deployment.predictor import Failure, Prediction
+from resnetkit.errors import InvalidArgument, UndecodableImage
+
+
+@pytest.fixture(scope="module")
+def predictor(digits_run: Path) -> rk.Predictor:
+    return rk.Predictor(digits_run)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    from sklearn.datasets import load_digits
+
+    path = tmp_path / "four.png"
+    Image.fromarray((load_digits().images[4] * 15.9375).astype(np.uint8)).convert("RGB").save(path)
+    return path
+
+
+def test_a_path_bytes_a_pillow_image_and_an_array_give_the_same(predictor: rk.Predictor, picture: Path):
+    with Image.open(picture) as image:
+        array = np.array(image)
+        answers = [predictor(given) for given in (picture, str(picture), picture.read_bytes(), image, array)]
+    assert {answer.top(1)[0].label for answer in answers} == {"4"}
+    for answer in answers[1:]:
+        assert np.array_equal(answer.probabilities, answers[0].probabilities)
+
+
+def test_probabilities_add_up_and_come_in_order(predictor: rk.Predictor, picture: Path):
+    answer = predictor(picture)
+    assert answer.probabilities.sum() == pytest.approx(1.0, abs=1e-5)
+    scores = [each.score for each in answer.top(10)]
+    assert scores == sorted(scores, reverse=True)
+    assert len(answer.top(99)) == 10
+    with pytest.raises(InvalidArgument):
+        answer.top(0)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8, 3), np.uint8)]
+)
+def test_what_is_no_picture_is_refused(predictor: rk.Predictor, array: np.ndarray):
+    with pytest.raises(UndecodableImage, match="uint8, H×W×3"):
+        predictor(array)
+
+
+def test_a_stream_keeps_order_and_goes_on_after_a_broken_picture(
+    predictor: rk.Predictor, picture: Path, tmp_path: Path
+):
+    (tmp_path / "broken.jpg").write_text("no picture")
+    wanted = [picture, tmp_path / "broken.jpg", tmp_path / "absent.jpg", picture] * 11
+    answers = list(predictor.stream(wanted))
+    assert [answer.source for answer in answers] == [str(path) for path in wanted]
+    assert [isinstance(answer, Failure) for answer in answers] == [False, True, True, False] * 11
+    assert all(answer.top(1)[0].label == "4" for answer in answers if isinstance(answer, Prediction))
+
+
+def test_load_gives_the_network_with_its_card(digits_run: Path):
+    network = rk.load(digits_run / "model.safetensors")
+    assert network.class_names == tuple("0123456789")
+    assert network.preprocess.size == (8, 8)
+    assert not network.training
