@@ -1,0 +1,120 @@
+"""Training images/s of resnetkit's own step beside the tutorial's loop, alternating, as a median ratio of pairs.
+
+    python benchmarks/training.py --yardstick ../shared/baselines/train_speed.py            # the three cases, five pairs
+    python benchmarks/training.py --yardstick … --case 18 128 32 --pairs 5
+
+Each measurement is a process of its own on all cores. Both sides take random pixels, so that only the step is timed;
+ours takes them as uint8, as the loader gives them, and normalises them in the step. Run it on a quiet machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+CASES = ((50, 16, 224), (18, 32, 224), (18, 128, 32))
+
+
+def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
+    """Images/s of `train_step` on a network of 10 classes, median step of at least 4 s, and the precision chosen."""
+    import torch
+
+    from resnetkit.api.networks import create_model
+    from resnetkit.catalog.preprocessing import Preprocess
+    from resnetkit.catalog.recipes import Recipe
+    from resnetkit.training.optimisation import build_optimiser
+    from resnetkit.training.precision import faster_precision
+    from resnetkit.training.step import train_step
+
+    torch.manual_seed(0)
+    network = create_model(f"resnet{depth}", num_classes=10).to(memory_format=torch.channels_last)
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last
+    )
+    labels = torch.randint(0, 10, (batch,))
+    preprocess, recipe = Preprocess.for_size(size), Recipe()
+    precision = faster_precision(network, images, labels, preprocess=preprocess)
+    optimiser = build_optimiser(network, recipe, lr=0.01)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 7 or time.perf_counter() - start < 4:
+        began = time.perf_counter()
+        train_step(
+            network, optimiser, images, labels,
+            preprocess=preprocess, lr=0.01, label_smoothing=recipe.label_smoothing, precision=precision,
+        )  # fmt: skip
+        times.append(time.perf_counter() - began)
+    return batch / statistics.median(times[2:]), precision
+
+
+def measured(command: list[str]) -> float:
+    """The images/s that a command prints last."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(re.findall(r"([\d.]+) img/s", done.stdout)[-1])
+
+
+def compare(yardstick: Path, case: tuple[int, int, int], pairs: int) -> dict[str, object]:
+    """Ours and the yardstick in turn, `pairs` times."""
+    words = [str(value) for value in case]
+    ours, theirs = [], []
+    for _ in range(pairs):
+        theirs.append(measured([sys.executable, str(yardstick), *words]))
+        ours.append(measured([sys.executable, __file__, "--own", *words]))
+        print(
+            f"  {words}: ours {ours[-1]:.1f}, tutorial {theirs[-1]:.1f}, ratio {ours[-1] / theirs[-1]:.2f}", flush=True
+        )
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "network": f"resnet{case[0]}", "batch": case[1], "size": case[2], "pairs": pairs,
+        "ours": round(statistics.median(ours), 1), "tutorial": round(statistics.median(theirs), 1),
+        "ratio": round(statistics.median(ratios), 2), "least": round(min(ratios), 2), "most": round(max(ratios), 2),
+    }  # fmt: skip
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--yardstick", type=Path, help="the tutorial's loop: a script taking DEPTH BATCH SIZE")
+    reader.add_argument("--case", type=int, nargs=3, metavar=("DEPTH", "BATCH", "SIZE"))
+    reader.add_argument("--pairs", type=int, default=5)
+    reader.add_argument("--own", type=int, nargs=3, metavar=("DEPTH", "BATCH", "SIZE"), help="only ours, once")
+    reader.add_argument("--output", type=Path, help="write the results as JSON")
+    words = reader.parse_args()
+    if words.own:
+        speed, precision = own_speed(*words.own)
+        print(f"resnetkit resnet{words.own[0]} {words.own[2]}px batch {words.own[1]} {precision}: {speed:.1f} img/s")
+        return
+    if not words.yardstick:
+        reader.error("--yardstick is needed: the script to measure against")
+    import torch
+
+    cases = [tuple(words.case)] if words.case else CASES
+    results = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "results": [compare(words.yardstick, case, words.pairs) for case in cases],
+    }
+    print(json.dumps(results, indent=2))
+    if words.output:
+        words.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def _processor() -> str:
+    """Its name, and whether it multiplies bf16 itself."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return f"{name}{', avx512_bf16' if 'avx512_bf16' in flags else ''}"
+
+
+if __name__ == "__main__":
+    main()
