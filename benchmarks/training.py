@@ -1,6 +1,6 @@
 """Training images/s of resnetkit's own step beside the tutorial's loop, alternating, as a median ratio of pairs.
 
-    python benchmarks/training.py --yardstick ../shared/baselines/train_speed.py            # the three cases, five pairs
+    python benchmarks/training.py --yardstick ../shared/baselines/train_speed.py    # three cases, five pairs
     python benchmarks/training.py --yardstick … --case 18 128 32 --pairs 5
 
 Each measurement is a process of its own on all cores. Both sides take random pixels, so that only the step is timed;
@@ -29,10 +29,12 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     from resnetkit.api.networks import create_model
     from resnetkit.catalog.preprocessing import Preprocess
     from resnetkit.catalog.recipes import Recipe
+    from resnetkit.data.memory import keep_freed_memory
     from resnetkit.training.optimisation import build_optimiser
     from resnetkit.training.precision import faster_precision
     from resnetkit.training.step import train_step
 
+    keep_freed_memory()  # as the command does
     torch.manual_seed(0)
     network = create_model(f"resnet{depth}", num_classes=10).to(memory_format=torch.channels_last)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8).contiguous(

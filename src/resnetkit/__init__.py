@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ResnetkitError": "resnetkit.errors",
+    "adopt": "resnetkit.api.adopting",
     "architecture": "resnetkit.catalog.architectures",
     "create_model": "resnetkit.api.networks",
     "evaluate": "resnetkit.api.evaluating",
@@ -32,6 +33,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from resnetkit.api.adopting import adopt
     from resnetkit.api.catalogue import list_models
     from resnetkit.api.evaluating import evaluate
     from resnetkit.api.networks import create_model, load, resnet18, resnet34, resnet50, resnet101, resnet152
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Predictor",
     "ResnetkitError",
+    "adopt",
     "architecture",
     "create_model",
     "evaluate",

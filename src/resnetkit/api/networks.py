@@ -1,42 +1,68 @@
 """Networks by name, by row or from a file."""
 
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from resnetkit.catalog.architectures import Architecture, architecture
+from resnetkit.catalog.pretrained import Pretrained
+from resnetkit.catalog.pretrained import pretrained as published
+from resnetkit.checkpoints.transfer import load_local, load_published
 from resnetkit.deployment.opening import open_model
-from resnetkit.errors import CheckpointError
-from resnetkit.models import build
+from resnetkit.errors import CheckpointError, InvalidArgument
+from resnetkit.models import FeatureExtractor, Network, build, fit_weights
 
 
 def create_model(
     model: str | Architecture,
     *,
-    num_classes: int = 1000,
+    pretrained: bool | str | os.PathLike[str] = False,
+    num_classes: int | None = None,
     in_chans: int = 3,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     output_stride: int = 32,
-    checkpoint_path: str | Path | None = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    checkpoint_path: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
-    """The network of a name or of a row, with random weights (or those of `checkpoint_path`), in training mode.
+    """The network of a name (`resnet50`, or `resnet50.a1_in1k` with `pretrained=True`) or of a row, in training mode.
 
-    `num_classes=0` gives pooled features. Weights of a file must fit in every shape; CheckpointError lists what does
-    not.
+    `pretrained=True` downloads published weights once; a path (file or folder) takes them from there. A classifier of
+    other classes stays untrained; a stem for other channels is folded or repeated. `num_classes=0` gives pooled
+    features; `features_only` a list of feature maps (those of `out_indices`) with a `feature_info`. `checkpoint_path`
+    is a file whose weights must fit in every shape; CheckpointError lists what does not.
 
     >>> import torch
     >>> create_model("resnet18", num_classes=10)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 10])
+    >>> create_model("resnet18", features_only=True, out_indices=(2, 4)).feature_info.channels()
+    [128, 512]
     """
-    row = architecture(model) if isinstance(model, str) else model
+    weights = _published(model) if pretrained is True or "." in str(model) else None
+    row = architecture(str(model).partition(".")[0]) if isinstance(model, str) else model
+    state: Mapping[str, Tensor] | None = None
+    if pretrained is True and weights is not None:
+        state = load_published(weights, row)
+    elif pretrained:
+        state = load_local(os.fspath(str(pretrained)), row)
+    classes = num_classes if num_classes is not None else weights.num_classes if weights else 1000
     network = build(
-        row, num_classes=num_classes, in_chans=in_chans,
+        row, num_classes=classes, in_chans=in_chans,
         drop_rate=drop_rate, drop_path_rate=drop_path_rate, output_stride=output_stride,
     )  # fmt: skip
+    if state is not None:
+        network.load_state_dict(fit_weights(network, state))
     if checkpoint_path is not None:
         _fill(network, checkpoint_path)
+    if features_only:
+        return FeatureExtractor(network, out_indices)
+    if out_indices is not None:
+        raise InvalidArgument("out_indices choose feature maps: give features_only=True with them")
     return network
 
 
@@ -80,8 +106,17 @@ def resnet152(**arguments: Any) -> nn.Module:
     return create_model("resnet152", **arguments)
 
 
-def _fill(network: nn.Module, path: str | Path) -> None:
-    state = open_model(path).network.state_dict()
+def _published(model: str | Architecture) -> Pretrained:
+    if not isinstance(model, str):
+        raise InvalidArgument("pretrained=True needs a name: a row has no published weights, give pretrained=PATH")
+    weights = published(model)
+    if weights.non_commercial:
+        warnings.warn(f"the weights {weights.name} may not be used commercially ({weights.licence})", stacklevel=3)
+    return weights
+
+
+def _fill(network: Network, path: str | os.PathLike[str]) -> None:
+    state = open_model(os.fspath(path)).network.state_dict()
     own = network.state_dict()
     wrong = [
         f"{key}: the file has {tuple(state[key].shape) if key in state else 'nothing'}, "

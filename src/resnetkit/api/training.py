@@ -19,7 +19,7 @@ from resnetkit.data.scanning import scan
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError, UnknownName
-from resnetkit.models import Network, build
+from resnetkit.models import Network, build, fit_weights
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan, is_plan, recipe_fields
 from resnetkit.training.planning import (
@@ -190,7 +190,7 @@ def _named_model(model: str | Path | Architecture) -> tuple[str | None, Architec
     if not Path(model).exists() and str(model) in ARCHITECTURES:
         return str(model), architecture(str(model)), None
     opened = open_model(model)
-    return opened.card.architecture, opened.card.row, os.path.abspath(model)
+    return opened.card.architecture, opened.card.row, os.path.abspath(model) if Path(model).exists() else str(model)
 
 
 def _inspect(
@@ -216,19 +216,13 @@ def _new_network(plan: Plan) -> Network:
     network = build(plan.model.row, num_classes=plan.data.num_classes, in_chans=plan.model.in_chans)
     if plan.model.weights is not None:
         _start_from(network, plan.model.weights)
-    network.to(plan.device).to(memory_format=torch.channels_last)
+    network.to(plan.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 def _start_from(network: Network, weights: str) -> None:
-    """Take the weights of a file; a classifier of other classes stays new, any other difference is an error."""
-    state = open_model(weights).network.state_dict()
-    own = network.state_dict()
-    other = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
-    head = set(network.get_classifier().state_dict(prefix=f"{network.classifier_path}."))
-    if unfit := [key for key in other if key not in head]:
-        raise InvalidArgument(f"{weights} does not fit the data in {', '.join(unfit)}: has it other input channels?")
-    network.load_state_dict({key: own[key] if key in other else state[key] for key in own})
+    """Take the weights of a file or a published name; a classifier of other classes stays new."""
+    network.load_state_dict(fit_weights(network, open_model(weights).network.state_dict()))
 
 
 def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[Loader, Loader | None]:
@@ -251,7 +245,7 @@ def _precision(network: nn.Module, plan: Plan, loader: Loader) -> Precision:
         return "float32"
     batches = loader.batches(0)
     batch = next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     return faster_precision(network, batch.images, batch.labels, preprocess=plan.preprocess)
 
 

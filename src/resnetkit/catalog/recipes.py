@@ -60,7 +60,7 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     # Photos from random weights: the ImageNet practice of He et al. 2015 with the refinements of He et al. 2018.
     "scratch": Recipe(weight_decay=1e-4, warmup_epochs=2.0),
-    # CIFAR-like pictures: the rate, momentum and decay of Zagoruyko and Komodakis 2016 (arXiv 1605.07146), cosine decay.
+    # CIFAR-like pictures: momentum and decay of Zagoruyko and Komodakis 2016 (arXiv 1605.07146), cosine, not steps.
     "small-images": Recipe(),
 }
 
@@ -71,7 +71,6 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise InvalidArgument(
-                f"a recipe has no field {key!r}{f'; did you mean {near[0]}?' if near else ''} Its fields are: {', '.join(known)}"
-            )
+            hint = f", did you mean {near[0]}" if near else ""
+            raise InvalidArgument(f"a recipe has no field {key!r}{hint}? Its fields are: {', '.join(known)}")
     return Recipe(**values)

@@ -8,6 +8,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
 
 from resnetkit import __version__
+from resnetkit.data.memory import keep_freed_memory
 from resnetkit.errors import ResnetkitError
 
 _USE = Group("Verbs", sort_key=1)
@@ -68,6 +69,7 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and leave with its exit code: 0 done, 1 could not, 2 wrong words, 130 or 143 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    keep_freed_memory()
     try:
         code = build_app()(words, exit_on_error=False)
     except CycloptsError:

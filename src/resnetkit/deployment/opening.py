@@ -7,10 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from resnetkit.catalog import imagenet
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, PreActivation, Residual, architecture
 from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
+from resnetkit.catalog.pretrained import Pretrained, pretrained
 from resnetkit.checkpoints.adopt import adopt
+from resnetkit.checkpoints.fetch import fetch
 from resnetkit.checkpoints.modelfile import ModelCard, is_model_file, read
+from resnetkit.checkpoints.transfer import load_published
 from resnetkit.errors import CheckpointError, InvalidArgument, UnknownName
 from resnetkit.models import build
 from resnetkit.tasks.classifier import TorchClassifier
@@ -72,7 +76,9 @@ class OpenedModel:
 
 
 def open_model(spec: str | Path, stated: Stated | None = None) -> OpenedModel:
-    """The model that `spec` names; a name that is both a path and an architecture is the path.
+    """The model that `spec` names: a path, an architecture, or published weights as `architecture.tag`.
+
+    A name that is both a path and an architecture is the path.
 
     Raises UnknownName, CheckpointError (with all that does not fit) or UnsafeFile (a pickle that would run code).
     """
@@ -84,6 +90,8 @@ def open_model(spec: str | Path, stated: Stated | None = None) -> OpenedModel:
         return _from_file(path, stated)
     if str(spec) in ARCHITECTURES:
         return _from_name(str(spec), stated)
+    if str(spec).partition(".")[0] in ARCHITECTURES:
+        return _published(pretrained(str(spec)), stated)
     if path.suffix or len(path.parts) > 1:
         raise CheckpointError(f"there is no file {path}: give a run folder, a model file or an architecture's name")
     raise UnknownName("model file or architecture", str(spec), ARCHITECTURES, "(`resnetkit list` shows all)")
@@ -113,6 +121,21 @@ def _loaded(state: dict[str, Tensor], card: ModelCard, path: Path, notes: tuple[
         network = build(card.row, num_classes=card.num_classes, in_chans=card.in_chans)
     network.load_state_dict(state, assign=True)
     return OpenedModel(network.eval(), card, path, notes)
+
+
+def _published(weights: Pretrained, stated: Stated) -> OpenedModel:
+    row = architecture(weights.architecture)
+    card = ModelCard(
+        architecture=weights.architecture,
+        row=row,
+        num_classes=weights.num_classes,
+        class_names=imagenet.class_names() if weights.num_classes == 1000 else None,
+        preprocess=weights.preprocess,
+        training={"published": weights.name},
+        licence=weights.licence,
+    )
+    notes = (f"{weights.name} may not be used commercially ({weights.licence})",) if weights.non_commercial else ()
+    return _loaded(load_published(weights, row), stated.apply(card), fetch(weights), notes)
 
 
 def _from_name(name: str, stated: Stated) -> OpenedModel:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from resnetkit.catalog.imagenet import class_names, name_of_wnid, wnids
 from resnetkit.errors import LabelMismatch
 
 
@@ -35,6 +36,8 @@ def match_labels(
             tuple(range(data_classes)),
             f"classes compared by index: the {'model' if model_names is None else 'data set'} does not name them",
         )
+    if tuple(model_names) == class_names() and set(data_names) <= set(wnids()):
+        data_names = [name_of_wnid()[wnid] for wnid in data_names]  # ImageNet's folders are named by WordNet ids
     index = {name: position for position, name in enumerate(model_names)}
     unknown = [name for name in data_names if name not in index]
     if unknown:
