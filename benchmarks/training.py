@@ -30,7 +30,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     from resnetkit.catalog.preprocessing import Preprocess
     from resnetkit.catalog.recipes import Recipe
     from resnetkit.data.memory import keep_freed_memory
-    from resnetkit.training.optimisation import build_optimiser
+    from resnetkit.training.optimisation import Optimiser
     from resnetkit.training.precision import faster_precision
     from resnetkit.training.step import train_step
 
@@ -43,7 +43,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     labels = torch.randint(0, 10, (batch,))
     preprocess, recipe = Preprocess.for_size(size), Recipe()
     precision = faster_precision(network, images, labels, preprocess=preprocess)
-    optimiser = build_optimiser(network, recipe, lr=0.01)
+    optimiser = Optimiser(network, recipe)
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < 7 or time.perf_counter() - start < 4:

@@ -19,6 +19,7 @@ _HOMES = {
     "adopt": "resnetkit.api.adopting",
     "architecture": "resnetkit.catalog.architectures",
     "create_model": "resnetkit.api.networks",
+    "describe": "resnetkit.api.describing",
     "evaluate": "resnetkit.api.evaluating",
     "list_models": "resnetkit.api.catalogue",
     "load": "resnetkit.api.networks",
@@ -35,6 +36,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from resnetkit.api.adopting import adopt
     from resnetkit.api.catalogue import list_models
+    from resnetkit.api.describing import describe
     from resnetkit.api.evaluating import evaluate
     from resnetkit.api.networks import create_model, load, resnet18, resnet34, resnet50, resnet101, resnet152
     from resnetkit.api.predicting import predict
@@ -49,6 +51,7 @@ __all__ = [
     "adopt",
     "architecture",
     "create_model",
+    "describe",
     "evaluate",
     "list_models",
     "load",

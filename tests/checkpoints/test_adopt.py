@@ -59,7 +59,8 @@ def outputs(row: Any, state: Mapping[str, Tensor], num_classes: int, x: Tensor) 
 
 def small(row: str = "resnet20", num_classes: int = 5) -> dict[str, Tensor]:
     return {key: filled(key, list(shape)).float() if shape else torch.tensor(0)
-            for key, shape in network_shapes(architecture(row), num_classes=num_classes, in_chans=3).items()}  # fmt: skip
+            for key, shape in network_shapes(
+                architecture(row), num_classes=num_classes, in_chans=3).items()}  # fmt: skip
 
 
 def stored(tmp_path: Path, state: Mapping[str, Tensor]) -> Path:

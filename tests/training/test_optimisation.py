@@ -6,17 +6,18 @@ import torch
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.recipes import Recipe
 from resnetkit.models import build
-from resnetkit.training.optimisation import build_optimiser, learning_rate
+from resnetkit.training.optimisation import Optimiser, learning_rate
 
 
 def test_weights_decay_and_nothing_else_does():
     network = build(architecture("resnet20"), num_classes=10)
-    optimiser = build_optimiser(network, Recipe(weight_decay=0.5), lr=0.1)
-    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    optimiser = Optimiser(network, Recipe(weight_decay=0.5))
+    groups = optimiser.sgd.param_groups
+    decays = {view.data_ptr(): group["weight_decay"] for group in groups for view in group["params"]}
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             is_weight = isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and name == "weight"
-            assert decays.pop(id(parameter)) == (0.5 if is_weight else 0.0), (module, name)
+            assert decays.pop(parameter.data_ptr()) == (0.5 if is_weight else 0.0), (module, name)
     assert not decays
 
 

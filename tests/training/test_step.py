@@ -9,19 +9,19 @@ from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipes import Recipe
 from resnetkit.models import build
-from resnetkit.training.optimisation import build_optimiser
+from resnetkit.training.optimisation import Optimiser
 from resnetkit.training.step import train_step
 
 
 def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
     torch.manual_seed(0)
-    network = build(architecture("resnet20"), num_classes=5)
+    network = build(architecture("resnet20_b"), num_classes=5).to(memory_format=torch.channels_last)
     twin = copy.deepcopy(network)
     preprocess = Preprocess.for_size(16, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
     images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3, 4, 0])
     recipe = Recipe(momentum=0.9, weight_decay=0.01, label_smoothing=0.1)
-    optimiser = build_optimiser(network, recipe, lr=1.0)
+    optimiser = Optimiser(network, recipe)
 
     velocity = {}
     for _ in range(2):

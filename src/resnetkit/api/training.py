@@ -10,6 +10,7 @@ from torch import nn
 
 from resnetkit.api.devices import best_device
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
+from resnetkit.catalog.pretrained import pretrained as published
 from resnetkit.catalog.recipes import RECIPES, Precision, Recipe, recipe_from_dict
 from resnetkit.data.augmentation import policy_for, train_transform
 from resnetkit.data.dataset import DataSet
@@ -73,6 +74,7 @@ def train(
     data: str | os.PathLike[str] | None = None,
     *,
     model: str | Path | Architecture | None = None,
+    pretrained: bool = False,
     recipe: str | Path | Recipe | None = None,
     output: str | Path | None = None,
     kind: str = "train",
@@ -88,7 +90,8 @@ def train(
 ) -> TrainResult:
     """Train on labelled pictures and return the finished run.
 
-    `model` is an architecture's name or row, or a model file or run whose weights to start from; `recipe` a name, a
+    `model` is an architecture's name or row, or a model file, run or published weights to start from; with
+    `pretrained` the published weights of the architecture named. `recipe` a name, a
     row, or a YAML file (with a run's `recipe.yaml`, `data` and `model` may be left out). `fields` override the
     recipe's, such as `epochs=10`; None means not given. Without `output` the run is runs/KIND. Raises RunError,
     DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
@@ -108,6 +111,10 @@ def train(
         raise InvalidArgument("train needs DATA: a folder of pictures, an .npz file, or digits")
     # Whatever was named wrongly is said before any image is read.
     base = None if recipe is None else _named_recipe(recipe)
+    if pretrained:
+        if not isinstance(model, str):
+            raise InvalidArgument("pretrained starts from published weights: name their --model, such as resnet50")
+        model = published(model).name
     chosen_model = None if model is None else _named_model(model)
     seed = 0 if seed is None else seed
     if seed < 0:
@@ -190,7 +197,8 @@ def _named_model(model: str | Path | Architecture) -> tuple[str | None, Architec
     if not Path(model).exists() and str(model) in ARCHITECTURES:
         return str(model), architecture(str(model)), None
     opened = open_model(model)
-    return opened.card.architecture, opened.card.row, os.path.abspath(model) if Path(model).exists() else str(model)
+    weights = os.path.abspath(model) if Path(model).exists() else str(model)
+    return opened.card.architecture, opened.card.row, weights
 
 
 def _inspect(

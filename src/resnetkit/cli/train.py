@@ -46,6 +46,7 @@ def train_command(
     /,
     *,
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
+    pretrained: Switch = False,
     recipe: str | None = None,
     flags: RecipeFlags = _RECIPE,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
@@ -69,6 +70,8 @@ def train_command(
     model
         An architecture's name, or a model file or run to start from (default: resnet18 for photos, resnet20 for
         small images).
+    pretrained
+        Start from published weights of the model (downloaded once; resnetkit list --pretrained shows them).
     recipe
         A named recipe (scratch, small-images) or a YAML file: a few fields, or a run's recipe.yaml to run it again.
     output
@@ -105,6 +108,7 @@ def train_command(
             result = train(
                 data,
                 model=model,
+                pretrained=pretrained,
                 recipe=recipe,
                 **vars(flags),
                 output=output,

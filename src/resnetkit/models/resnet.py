@@ -65,7 +65,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N,C,H,W to N,C',H/stride,W/stride."""
-        return self.relu(self.residual(x) + self.downsample(x))
+        return self.relu(self.residual(x).add_(self.downsample(x)))  # in place: the sum needs no memory of its own
 
     def start_as_identity(self) -> None:
         """Zero gamma: at first the residual adds nothing (https://arxiv.org/abs/1706.02677, section 5.1)."""
@@ -112,7 +112,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N,C,H,W to N,C',H/stride,W/stride."""
-        return self.relu(self.residual(x) + self.downsample(x))
+        return self.relu(self.residual(x).add_(self.downsample(x)))  # in place: the sum needs no memory of its own
 
     def start_as_identity(self) -> None:
         """Zero gamma: at first the residual adds nothing (https://arxiv.org/abs/1706.02677, section 5.1)."""

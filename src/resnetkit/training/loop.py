@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from resnetkit.checkpoints import modelfile
 from resnetkit.data.loader import Batch, Loader
@@ -19,7 +19,7 @@ from resnetkit.evaluation.scoring import Scores, probabilities, score
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.labels import LabelMap
 from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
-from resnetkit.training.optimisation import build_optimiser, learning_rate
+from resnetkit.training.optimisation import Optimiser, learning_rate
 from resnetkit.training.plan import Plan
 from resnetkit.training.progress import Began, EpochEnded, Listener, Remark, Stepped
 from resnetkit.training.run import Run
@@ -56,7 +56,7 @@ def fit(
     Raises Interrupted on SIGINT or SIGTERM, after the step is finished and a checkpoint is written.
     """
     recipe = plan.recipe
-    optimiser = build_optimiser(network, recipe, lr=_resolved(recipe.lr))
+    optimiser = Optimiser(network, recipe)
     position = restore_newest(run.checkpoint, network, optimiser, lambda text: listener(Remark(text)))
     steps = len(train)
     listener(
@@ -88,7 +88,7 @@ def fit(
 
 def _train_epoch(
     network: nn.Module,
-    optimiser: optim.Optimizer,
+    optimiser: Optimiser,
     plan: Plan,
     train: Loader,
     position: Position,
@@ -225,9 +225,7 @@ def _resolved(lr: float | None) -> float:
 class _Saver:
     """Writes a snapshot when enough steps or minutes have passed since the last one."""
 
-    def __init__(
-        self, run: Run, network: nn.Module, optimiser: optim.Optimizer, steps: int | None, minutes: float
-    ) -> None:
+    def __init__(self, run: Run, network: nn.Module, optimiser: Optimiser, steps: int | None, minutes: float) -> None:
         self.run = run
         self._network, self._optimiser = network, optimiser
         self._steps, self._minutes = steps, minutes

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
 from resnetkit.checkpoints.atomic import write_tensors
 from resnetkit.errors import CheckpointError
+from resnetkit.training.optimisation import Optimiser
 
 _FORMAT = 1
 
@@ -38,14 +39,10 @@ class Position:
     best_loss: float = float("inf")
 
 
-def save_snapshot(folder: Path, network: nn.Module, optimiser: optim.Optimizer, position: Position) -> Path:
+def save_snapshot(folder: Path, network: nn.Module, optimiser: Optimiser, position: Position) -> Path:
     """Write the snapshot of this moment atomically and keep the one before it. Returns its path."""
     tensors = {f"network/{key}": value for key, value in network.state_dict().items()}
-    names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
-    for parameter, slots in optimiser.state.items():
-        for slot, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimiser/{names[parameter]}/{slot}"] = value
+    tensors |= {f"optimiser/{key}": value for key, value in optimiser.state().items()}
     metadata = {
         "format": str(_FORMAT),
         "position": json.dumps(asdict(position)),
@@ -58,9 +55,7 @@ def save_snapshot(folder: Path, network: nn.Module, optimiser: optim.Optimizer, 
     return path
 
 
-def restore_newest(
-    folder: Path, network: nn.Module, optimiser: optim.Optimizer, warn: Callable[[str], None]
-) -> Position:
+def restore_newest(folder: Path, network: nn.Module, optimiser: Optimiser, warn: Callable[[str], None]) -> Position:
     """Put network and optimiser where the newest intact snapshot left them; a damaged one is named to `warn`.
 
     Without any snapshot nothing is changed and the run starts at its first step, which its seed makes the same.
@@ -94,16 +89,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
     return tensors, Position(**json.loads(metadata["position"]))
 
 
-def _apply(tensors: dict[str, Tensor], network: nn.Module, optimiser: optim.Optimizer) -> None:
+def _apply(tensors: dict[str, Tensor], network: nn.Module, optimiser: Optimiser) -> None:
     network.load_state_dict(
         {key.removeprefix("network/"): t for key, t in tensors.items() if key.startswith("network/")}
     )
-    parameters = dict(network.named_parameters())
-    for key, value in tensors.items():
-        if key.startswith("optimiser/"):
-            _, name, slot = key.split("/")
-            parameter = parameters[name]
-            optimiser.state[parameter][slot] = torch.empty_like(parameter).copy_(value)
+    optimiser.restore({key.removeprefix("optimiser/"): t for key, t in tensors.items() if key.startswith("optimiser/")})
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.transforms import normalise
 from resnetkit.tasks.classifier import autocast
+from resnetkit.training.optimisation import Optimiser
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class StepResult:
 
 def train_step(
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     images: Tensor,
     labels: Tensor,
     *,
@@ -35,15 +36,13 @@ def train_step(
     device = next(network.parameters()).device
     labels = labels.to(device)
     inputs = normalise(images.to(device), preprocess)
-    for group in optimiser.param_groups:
-        group["lr"] = lr
     network.train()
     with autocast(precision, device):
         logits = network(inputs)
     # In float32 whatever the network computes in: a sum over classes loses too much in bf16.
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     torch.autograd.backward(loss)
-    optimiser.step()
+    optimiser.step(lr)
     right = int((logits.argmax(dim=1) == labels).sum())
     return StepResult(loss=float(loss.detach()), right=right, images=len(labels))
