@@ -91,10 +91,10 @@ def train(
     """Train on labelled pictures and return the finished run.
 
     `model` is an architecture's name or row, or a model file, run or published weights to start from; with
-    `pretrained` the published weights of the architecture named. `recipe` a name, a
-    row, or a YAML file (with a run's `recipe.yaml`, `data` and `model` may be left out). `fields` override the
-    recipe's, such as `epochs=10`; None means not given. Without `output` the run is runs/KIND. Raises RunError,
-    DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
+    `pretrained` the published weights of the architecture it names. `recipe` is a name, a row, or a YAML file (with a
+    run's `recipe.yaml`, `data` and `model` may be left out). `fields` override the recipe's, such as `epochs=10`; None
+    means not given. Without `output` the run is runs/KIND.
+    Raises RunError, DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
     """
     overrides = {key: value for key, value in fields.items() if value is not None}
     recipe_from_dict(overrides)  # a wrong field is named before anything is opened
@@ -125,7 +125,7 @@ def train(
     dataset, images = _inspect(dataset, skip_broken, workers, listener)
     fields_given = {**(base or {}), **overrides}
     chosen = resolve_recipe(replace(default_recipe(images), **fields_given), images, dataset)
-    name, row, weights = chosen_model or _named_model(default_model(images))
+    start = chosen_model or _named_model(default_model(images))
     _set_determinism(deterministic)
     plan = Plan(
         data=DataPlan(
@@ -133,9 +133,9 @@ def train(
             num_classes=dataset.num_classes, val_share=0.1 if val_share is None else val_share, split_seed=seed,
             skip_broken=skip_broken,
         ),
-        model=ModelPlan(name=name, row=row, in_chans=dataset.channels, weights=weights),
+        model=ModelPlan(name=start.name, row=start.row, in_chans=dataset.channels, weights=start.weights),
         recipe=chosen,
-        preprocess=preprocess_for(chosen, images, dataset.channels),
+        preprocess=preprocess_for(chosen, images, dataset.channels, start.normalisation),
         seed=seed,
         device=device,
         deterministic=deterministic,
@@ -190,15 +190,24 @@ def _named_recipe(recipe: str | Path | Recipe) -> dict[str, Any]:
     raise UnknownName("recipe", str(recipe), RECIPES, "(a name, or the path of a YAML file)")
 
 
-def _named_model(model: str | Path | Architecture) -> tuple[str | None, Architecture, str | None]:
-    """Name, row, and the file of the weights to start from."""
+@dataclass(frozen=True)
+class _Start:
+    """A network before training: its name and row, the file of its first weights, and how their images were scaled."""
+
+    name: str | None
+    row: Architecture
+    weights: str | None = None
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+def _named_model(model: str | Path | Architecture) -> _Start:
     if not isinstance(model, str | Path):
-        return name_of(model), model, None
+        return _Start(name_of(model), model)
     if not Path(model).exists() and str(model) in ARCHITECTURES:
-        return str(model), architecture(str(model)), None
-    opened = open_model(model)
+        return _Start(str(model), architecture(str(model)))
+    card = open_model(model).card
     weights = os.path.abspath(model) if Path(model).exists() else str(model)
-    return opened.card.architecture, opened.card.row, weights
+    return _Start(card.architecture, card.row, weights, (card.preprocess.mean, card.preprocess.std))
 
 
 def _inspect(

@@ -35,9 +35,8 @@ def list_command(
         print_json(names)
         return 0 if names else 1
     if not names:
-        remarks.print(
-            f"resnetkit: no {'published weights match' if pretrained else 'architecture matches'} {pattern!r}; resnetkit list shows all"
-        )
+        kind = "published weights match" if pretrained else "architecture matches"
+        remarks.print(f"resnetkit: no {kind} {pattern!r}; resnetkit list shows all")
         return 1
     results.print(_published(names) if pretrained else _architectures(names))
     if pretrained:
@@ -58,10 +57,11 @@ def _architectures(names: list[str]) -> Table:
 
 
 def _published(names: list[str]) -> Table:
-    table = _table("name", "top 1", "input", "classes", "licence")
+    table = _table("name", "ImageNet top 1", "input", "classes", "licence")
     for name in names:
         weights = pretrained_weights()[name]
-        top1 = f"{100 * weights.top1:.2f} %" if weights.top1 is not None else "–"
+        size = weights.scored_at or weights.train_size
+        top1 = "–" if weights.top1 is None else f"{100 * weights.top1:.2f} % at {size} px"
         table.add_row(name, top1, f"{weights.preprocess.size[0]} px", str(weights.num_classes), weights.licence or "–")
     return table
 

@@ -53,9 +53,18 @@ def resolve_recipe(recipe: Recipe, images: ImageFacts, dataset: DataSet) -> Reci
     )
 
 
-def preprocess_for(recipe: Recipe, images: ImageFacts, channels: int) -> Preprocess:
-    """Small images keep their size; photos are resized so that the middle 7/8 becomes the network's square."""
-    mean, std = usual_normalisation(channels)
+def preprocess_for(
+    recipe: Recipe,
+    images: ImageFacts,
+    channels: int,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> Preprocess:
+    """Small images keep their size; photos are resized so that the middle 7/8 becomes the network's square.
+
+    `normalisation` is the mean and std that the first weights know, which counts where the channels are the same.
+    """
+    fits = normalisation is not None and len(normalisation[0]) == channels
+    mean, std = normalisation if normalisation is not None and fits else usual_normalisation(channels)
     if recipe.image_size is None:
         return Preprocess.for_size((images.height, images.width), mean=mean, std=std)
     share = 1.0 if recipe.image_size <= SMALL_IMAGE else _CROP_SHARE
