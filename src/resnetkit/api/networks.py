@@ -43,7 +43,8 @@ def create_model(
     >>> create_model("resnet18", features_only=True, out_indices=(2, 4)).feature_info.channels()
     [128, 512]
     """
-    weights = _published(model) if pretrained is True or "." in str(model) else None
+    tagged = isinstance(model, str) and "." in model
+    weights = _published(model) if pretrained is True or tagged else None
     row = architecture(str(model).partition(".")[0]) if isinstance(model, str) else model
     state: Mapping[str, Tensor] | None = None
     if pretrained is True and weights is not None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resnetkit.tables import aligned, readable_bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -78,8 +80,8 @@ class Description:
             f"{self.name or 'a network of its own'}, input {channels} × {height} × {width}, {self.num_classes} classes"
         )
         memory = (
-            f"activation memory of one float32 image: {_bytes(self.peak_bytes)} at most in inference, "
-            f"{_bytes(self.saved_bytes)} kept for backward"
+            f"activation memory of one float32 image: {readable_bytes(self.peak_bytes)} at most in inference, "
+            f"{readable_bytes(self.saved_bytes)} kept for backward"
         )
         return "\n".join([head, "", *self._stage_table(), "", memory, *self._advice()])
 
@@ -89,19 +91,19 @@ class Description:
             (layer.name, layer.kind, _shape(layer.shape), f"{layer.params:,}", _millions(layer.macs))
             for layer in self.layers
         ]
-        return "\n".join(_table(("layer", "kind", "output", "parameters", "M mult-adds"), rows, left=3))
+        return "\n".join(aligned(("layer", "kind", "output", "parameters", "M mult-adds"), rows, left=3))
 
     def _stage_table(self) -> list[str]:
         heads = ("stage", "output", "stride", "rec. field", "parameters", "M mult-adds", "for backward")
         rows = [
             (
                 stage.name, _shape(stage.shape), str(stage.stride or ""), str(stage.receptive_field or ""),
-                f"{stage.params:,}", _millions(stage.macs), _bytes(stage.saved_bytes),
+                f"{stage.params:,}", _millions(stage.macs), readable_bytes(stage.saved_bytes),
             )
             for stage in self.stages
         ]  # fmt: skip
-        total = ("total", "", "", "", f"{self.params:,}", _millions(self.macs), _bytes(self.saved_bytes))
-        return _table(heads, [*rows, total], left=2, rule_before_last=True)
+        total = ("total", "", "", "", f"{self.params:,}", _millions(self.macs), readable_bytes(self.saved_bytes))
+        return aligned(heads, [*rows, total], left=2, rule_before_last=True)
 
     def _advice(self) -> list[str]:
         if all(skip.fits for skip in self.skips):
@@ -114,7 +116,7 @@ class Description:
         ]
         return [
             "",
-            *_table(("skip", "its size", "a U-Net's decoder brings", ""), rows, left=4),
+            *aligned(("skip", "its size", "a U-Net's decoder brings", ""), rows, left=4),
             f"Padding {down} rows and {right} columns, to {height + down} × {width + right}, mends every skip.",
         ]
 
@@ -125,34 +127,3 @@ def _shape(shape: Sequence[int]) -> str:
 
 def _millions(macs: int) -> str:
     return f"{macs / 1e6:,.1f}"
-
-
-def _bytes(count: int) -> str:
-    """Of 1024s, three digits or so.
-
-    >>> _bytes(23_400_000)
-    '22.3 MiB'
-    """
-    size, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1000 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def _table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, rule_before_last: bool = False
-) -> list[str]:
-    """Lines of aligned columns, the first `left` of them to the left."""
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
-    lines = [
-        "  ".join(cell.ljust(width) if column < left else cell.rjust(width)
-                  for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in (heads, *rows)
-    ]  # fmt: skip
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    lines.insert(1, rule)
-    if rule_before_last:
-        lines.insert(-1, rule)
-    return lines
