@@ -224,6 +224,7 @@ def test_files_that_are_no_network_of_the_family(tmp_path: Path) -> None:
     assert "Keras" in refused(tmp_path, {"conv1_conv/kernel:0": torch.ones(7, 7, 3, 64)})
     state = small()
     state["layer2.1.bn1.weight"] = torch.ones(7)
+    assert "looks like resnet20 but does not fit it: layer2.1.bn1.weight is 7 in the file" in refused(tmp_path, state)
     del state["layer3.0.conv2.weight"]
     says = refused(tmp_path, state)
     assert "layer2.1.bn1.weight is 7 in the file and 32 in the network" in says

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import resnetkit
 from resnetkit.checkpoints.atomic import write_atomically, write_tensors
 from resnetkit.errors import WriteFailed
 
@@ -30,6 +31,15 @@ def test_readable_as_any_other_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     write_tensors(tmp_path / "tensors.safetensors", {"a": torch.zeros(2)})
     assert (tmp_path / "tensors.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_who_reads_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with target.open() as reader:
+        write_atomically(target, text_writer("new"))
+        assert reader.read() == "old"
+    assert target.read_text() == "new"
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
@@ -68,8 +78,15 @@ def test_memory_formats_survive(tmp_path: Path) -> None:
     assert torch.equal(load_file(tmp_path / "a.safetensors")["weight"], weight)
 
 
+def as_here() -> dict[str, str]:
+    """The package that this process tests, wherever another may be installed."""
+    return {**os.environ, "PYTHONPATH": str(Path(resnetkit.__file__).parents[1])}
+
+
 def in_a_subprocess(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=as_here()
+    )
 
 
 def test_no_space_left(tmp_path: Path) -> None:

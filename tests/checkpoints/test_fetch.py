@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save as to_bytes
 
+import resnetkit
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.pretrained import Pretrained, pretrained
 from resnetkit.checkpoints import fetch as fetching
@@ -214,7 +216,8 @@ from pathlib import Path
 from resnetkit.checkpoints.fetch import download
 download({server.url + "/file.bin"!r}, Path({str(tmp_path / "file.bin")!r}), sha256={SHA256!r})
 """
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(5)]
+    here = {**os.environ, "PYTHONPATH": str(Path(resnetkit.__file__).parents[1])}
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=here) for _ in range(5)]
     assert [process.wait(120) for process in processes] == [0] * 5
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     assert len(server.gets) == 3  # one download in three pieces
