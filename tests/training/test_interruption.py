@@ -127,6 +127,11 @@ def test_with_all_checkpoints_damaged_it_says_so_and_stops(tmp_path: Path):
         resume(run)
 
 
+def test_every_epoch_takes_every_step(whole: Path):
+    # 1293 images in batches of 256 are six steps an epoch, the last of 13 images.
+    assert sorted(os.listdir(whole / "checkpoint"))[-1] == "step-00000018.safetensors"
+
+
 def test_a_finished_run_can_be_resumed_without_harm(whole: Path):
     before = (whole / "model.safetensors").read_bytes()
     result = resume(whole)

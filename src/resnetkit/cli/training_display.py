@@ -73,11 +73,11 @@ class TrainingDisplay:
             f"loss {event.loss:.3f} · accuracy {percent(event.accuracy)} · "
             f"{event.images_per_second:.0f} images/s · {duration(event.seconds_left)} left"
         )
-        where = f"{event.epoch}/{event.epochs}"
+        where = f"{event.epoch:>4}/{event.epochs:<4}"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=event.step, total=event.steps, description=where, facts=facts)
         elif time.monotonic() - self._last_line > _SILENCE:
-            remarks.print(f"{where:>9}  step {event.step}/{event.steps}: {facts}")
+            remarks.print(f"{where}  step {event.step}/{event.steps}: {facts}")
             self._last_line = time.monotonic()
 
     def _epoch(self, event: EpochEnded) -> None:

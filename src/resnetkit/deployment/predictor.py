@@ -108,7 +108,7 @@ class Predictor:
                     self._predict([name for name, _ in inputs], [image for _, image in inputs]) if inputs else []
                 )
                 for name, image in ready:
-                    yield next(done) if isinstance(image, Tensor) else Failure(name, image)
+                    yield next(done) if isinstance(image, Tensor) else Failure(name, image.removeprefix(f"{name}: "))
 
     def _predict(self, names: list[str], images: list[Tensor]) -> list[Prediction]:
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
