@@ -130,6 +130,7 @@ def test_with_all_checkpoints_damaged_it_says_so_and_stops(tmp_path: Path):
 def test_every_epoch_takes_every_step(whole: Path):
     # 1293 images in batches of 256 are six steps an epoch, the last of 13 images.
     assert sorted(os.listdir(whole / "checkpoint"))[-1] == "step-00000018.safetensors"
+    assert [line["epoch"] for line in metrics(whole)] == [1, 2, 3]
 
 
 def test_a_finished_run_can_be_resumed_without_harm(whole: Path):
