@@ -20,8 +20,9 @@ from resnetkit.catalog.pretrained import Pretrained, pretrained
 from resnetkit.checkpoints import fetch as fetching
 from resnetkit.checkpoints.compare import network_shapes
 from resnetkit.checkpoints.fetch import cached_file, download, fetch
-from resnetkit.checkpoints.transfer import fitted, load_local, load_published
+from resnetkit.checkpoints.transfer import load_local, load_published
 from resnetkit.errors import CheckpointError
+from resnetkit.models import build, fit_weights
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -286,13 +287,15 @@ def test_from_the_server_into_a_network(server: Server, tmp_path: Path) -> None:
 
 def test_other_classes_and_channels() -> None:
     state, row = small_state(), architecture("resnet20")
-    grey = fitted(state, row, num_classes=4, in_chans=1)
+    grey = fit_weights(build(row, num_classes=4, in_chans=1), state)
     assert torch.equal(grey["conv1.weight"], state["conv1.weight"].sum(1, keepdim=True))
-    four = fitted(state, row, num_classes=4, in_chans=4)["conv1.weight"]
+    four = fit_weights(build(row, num_classes=4, in_chans=4), state)["conv1.weight"]
     assert torch.equal(four, state["conv1.weight"][:, [0, 1, 2, 0]] * 0.75)
-    other = fitted(state, row, num_classes=7, in_chans=3)
-    assert set(state) - set(other) == {"fc.weight", "fc.bias"}
-    assert set(state) - set(fitted(state, row, num_classes=0, in_chans=3)) == {"fc.weight", "fc.bias"}
+    seven = build(row, num_classes=7)
+    other = fit_weights(seven, state)
+    assert torch.equal(other["fc.weight"], seven.fc.weight)
+    assert torch.equal(other["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
+    assert not {"fc.weight", "fc.bias"} & set(fit_weights(build(row, num_classes=0), state))
 
 
 def test_local_files_and_folders(tmp_path: Path) -> None:

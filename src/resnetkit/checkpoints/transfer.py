@@ -1,4 +1,7 @@
-"""Published weights for a network of one's own: other classes, other input channels."""
+"""The state of published weights, from their source or a local file, under our names and checked against the row.
+
+`models.fit_weights` then fits it to other classes and channels.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,35 +48,6 @@ def load_local(path: str | Path, row: Architecture, *, headless: bool = False) -
     if missing or found.different:
         raise CheckpointError(f"{path} does not fit this architecture: {found.differences()}")
     return {key: state[key].contiguous() if key in state else torch.tensor(0) for key in expected}
-
-
-def fitted(state: Mapping[str, Tensor], row: Architecture, *, num_classes: int, in_chans: int) -> dict[str, Tensor]:
-    """`state` for other classes and channels: a head of another size is left out, the stem is summed or repeated.
-
-    Grey: the sum over the colours, so that a grey picture excites as the same picture in colour would. More channels:
-    the colours in turn, scaled so that the sum stays (as timm does).
-
-    >>> from resnetkit.catalog.architectures import architecture
-    >>> stem = {"conv1.weight": torch.ones(16, 3, 3, 3)}
-    >>> fitted(stem, architecture("resnet20"), num_classes=2, in_chans=1)["conv1.weight"][0, :, 0, 0]
-    tensor([3.])
-    """
-    expected = network_shapes(row, num_classes=num_classes, in_chans=in_chans)
-    stem = next(key for key, shape in expected.items() if len(shape) == 4)
-    head = [key for key in state if expected.get(key, ()) != tuple(state[key].shape) and key != stem]
-    kept = {key: tensor for key, tensor in state.items() if key not in head}
-    if stem in kept and kept[stem].shape[1] != in_chans:
-        kept[stem] = _for_channels(kept[stem], in_chans)
-    return kept
-
-
-def _for_channels(weight: Tensor, in_chans: int) -> Tensor:
-    """O,I,h,w to O,`in_chans`,h,w."""
-    if in_chans == 1:
-        return weight.sum(1, keepdim=True)
-    before = weight.shape[1]
-    repeats = -(-in_chans // before)
-    return weight.repeat(1, repeats, 1, 1)[:, :in_chans] * (before / in_chans)
 
 
 def _use(state: Mapping[str, Tensor], row: Architecture) -> tuple[int, int]:
