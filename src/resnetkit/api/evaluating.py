@@ -86,10 +86,17 @@ def _open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[
 
 def _choose_split(dataset: DataSet, named: str | None, card: ModelCard) -> SplitName:
     if named is not None:
-        known = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "all": "all"}
+        known: dict[str, SplitName] = {
+            "train": "train",
+            "val": "val",
+            "valid": "val",
+            "validation": "val",
+            "test": "test",
+            "all": "all",
+        }
         if named not in known or known[named] not in dataset.splits:
             raise DataError(f"{dataset.name} has no part called {named!r}: it has {', '.join(dataset.splits)}")
-        return known[named]  # type: ignore[return-value]
+        return known[named]
     own = card.training.get("data", {}).get("fingerprint") == dataset.fingerprint
     if "test" in dataset.splits:
         return "test"

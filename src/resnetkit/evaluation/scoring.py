@@ -19,9 +19,12 @@ class LabelledBatch(Protocol):
     """A batch as the loader gives it: uint8 images `N,C,H,W` and class indices `N`."""
 
     @property
-    def images(self) -> Tensor: ...  # noqa: D102
+    def images(self) -> Tensor:
+        """uint8 images."""
+
     @property
-    def labels(self) -> Tensor: ...  # noqa: D102
+    def labels(self) -> Tensor:
+        """Class indices in the data set's order."""
 
 
 @dataclass(frozen=True)
