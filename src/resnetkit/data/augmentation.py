@@ -4,8 +4,8 @@ Photos are cut out at random and resized, small images are padded and shifted; b
 class. The numbers come as a row per sample (`randomness.uniform`), so that who computes it, and when, changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
 from typing import Literal, final
 
 import numpy as np
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.decode import Pixels
-from resnetkit.data.transforms import EvalTransform, Numbers, Transform, as_images, resize
+from resnetkit.data.pixel_policies import PixelPolicy
+from resnetkit.data.rectangles import NUMBERS, rectangle
+from resnetkit.data.transforms import EvalTransform, Numbers, Transform, as_images, mean_colour, resize
 from resnetkit.errors import InvalidArgument
 
 SMALL_IMAGE = 64
@@ -80,21 +82,45 @@ def policy_for(
     return RandomResizedCrop(flip=flip)
 
 
-def train_transform(policy: Policy, preprocess: Preprocess) -> Transform:
-    """The policy for inputs of this preprocessing's size and interpolation."""
+def train_transform(policy: Policy, preprocess: Preprocess, then: Sequence[PixelPolicy] = ()) -> Transform:
+    """The policy for inputs of this preprocessing's size and interpolation, and what is done to the pixels `then`."""
     match policy:
         case RandomResizedCrop():
-            return _CropTransform(policy, preprocess)
+            cut: Transform = _CropTransform(policy, preprocess)
         case PadAndCrop():
-            return _ShiftTransform(policy, preprocess)
+            cut = _ShiftTransform(policy, preprocess)
         case Unaugmented():
-            return EvalTransform(preprocess)
+            cut = EvalTransform(preprocess)
+    return _Chain(cut, tuple(then), mean_colour(preprocess)) if then else cut
+
+
+@final
+class _Chain:
+    """A cut, then policies that change pixels; each has columns of its own, so that one changes no other's choice."""
+
+    def __init__(self, cut: Transform, then: tuple[PixelPolicy, ...], fill: tuple[int, ...]) -> None:
+        self._cut, self._then, self._fill = cut, then, fill
+        self._ends = np.cumsum([cut.columns, *(policy.columns for policy in then)]).tolist()
+        self.columns = self._ends[-1]
+        self.size = cut.size
+
+    def __call__(self, pixels: Pixels, numbers: Numbers) -> Tensor:
+        return as_images(self._changed(self._cut(pixels, numbers[: self._cut.columns]), numbers))[0]
+
+    def batch(self, pixels: Pixels, numbers: Numbers) -> Tensor:
+        images = self._cut.batch(pixels, numbers[:, : self._cut.columns])
+        return as_images(np.stack([self._changed(*pair) for pair in zip(images, numbers, strict=True)]))
+
+    def _changed(self, image: Tensor, numbers: Numbers) -> Pixels:
+        changed: Pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        for policy, start, end in zip(self._then, self._ends, self._ends[1:], strict=False):
+            changed = policy.apply(changed, numbers[start:end], self._fill)
+        return changed
 
 
 @final
 class _CropTransform:
-    ATTEMPTS = 10
-    columns = 2 * ATTEMPTS + 3
+    columns = NUMBERS + 1
 
     def __init__(self, policy: RandomResizedCrop, preprocess: Preprocess) -> None:
         self.policy = policy
@@ -114,15 +140,9 @@ class _CropTransform:
 
 def crop_box(height: int, width: int, policy: RandomResizedCrop, numbers: Numbers) -> tuple[int, int, int, int]:
     """Top, left, height, width of the rectangle that 22 numbers choose in an image of `height` × `width`."""
-    tries = _CropTransform.ATTEMPTS
-    low, high = log(policy.ratio[0]), log(policy.ratio[1])
-    for attempt in range(tries):
-        area = height * width * (policy.scale[0] + numbers[2 * attempt] * (policy.scale[1] - policy.scale[0]))
-        ratio = exp(low + numbers[2 * attempt + 1] * (high - low))
-        w, h = round(sqrt(area * ratio)), round(sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            top, left = int(numbers[2 * tries] * (height - h + 1)), int(numbers[2 * tries + 1] * (width - w + 1))
-            return top, left, h, w
+    box = rectangle(height, width, policy.scale, policy.ratio, numbers)
+    if box is not None:
+        return box
     ratio = min(max(width / height, policy.ratio[0]), policy.ratio[1])
     w, h = min(width, max(1, round(height * ratio))), min(height, max(1, round(width / ratio)))
     return (height - h) // 2, (width - w) // 2, h, w

@@ -1,8 +1,8 @@
 """Random numbers that are addressed, not drawn: the same address gives the same number in any order, on any worker.
 
 Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") is a function from a key and a counter to
-random bits. The key says what for and in which epoch, the counter says which sample. Only its raw bits are used: they
-are the part of numpy's random module that is promised never to change.
+random bits. The key says what for and in which epoch (or step), the counter says which sample. Only its raw bits are
+used: they are the part of numpy's random module that is promised never to change.
 """
 
 from typing import Literal
@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Purpose = Literal["order", "augment", "split"]
-_PURPOSES: dict[Purpose, int] = {"order": 1, "augment": 2, "split": 3}
+Purpose = Literal["order", "augment", "split", "mix", "partner", "draw"]
+_PURPOSES: dict[Purpose, int] = {"order": 1, "augment": 2, "split": 3, "mix": 4, "partner": 5, "draw": 6}
 _WORDS_PER_COUNT = 4  # Philox gives four 64-bit words for each value of its counter
 
 

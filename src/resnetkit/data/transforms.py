@@ -78,6 +78,15 @@ def as_images(pixels: Pixels) -> Tensor:
     return (tensor if pixels.ndim == 4 else tensor[None]).permute(0, 3, 1, 2)
 
 
+def mean_colour(preprocess: Preprocess) -> tuple[int, ...]:
+    """What normalisation maps to zero, nearly: the colour of what is no image.
+
+    >>> mean_colour(Preprocess.for_size(224))
+    (124, 116, 104)
+    """
+    return tuple(round(255 * value) for value in preprocess.mean)
+
+
 @final
 class EvalTransform:
     """Preprocessing without chance: resizes and crops as the `Preprocess` row says."""
@@ -87,8 +96,7 @@ class EvalTransform:
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
-        # The mean colour is what normalisation maps to zero.
-        self._fill = [round(255 * value) for value in preprocess.mean]
+        self._fill = mean_colour(preprocess)
 
     @property
     def size(self) -> tuple[int, int]:
