@@ -1,6 +1,8 @@
 """Train a network, or continue a run."""
 
+import math
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError, UnknownName
 from resnetkit.models import Network, build, fit_weights
+from resnetkit.training.duration import plan_budget
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan, is_plan, recipe_fields
 from resnetkit.training.planning import (
@@ -83,6 +86,8 @@ def train(
     skip_broken: bool = False,
     deterministic: bool = False,
     checkpoint_steps: int | None = None,
+    minutes: float | None = None,
+    began: float | None = None,
     device: str | None = None,
     workers: int | None = None,
     listener: Listener = nobody,
@@ -94,8 +99,14 @@ def train(
     `pretrained` the published weights of the architecture it names. `recipe` is a name, a row, or a YAML file (with a
     run's `recipe.yaml`, `data` and `model` may be left out). `fields` override the recipe's, such as `epochs=10`; None
     means not given. Without `output` the run is runs/KIND.
+    `minutes` is the time for everything from `began` (`time.monotonic()`, by default now) to the finished run: it
+    replaces the recipe's epochs, and the learning rate reaches zero as the time runs out. With `deterministic` the
+    number of steps is fixed beforehand, so that the run can be repeated but only about keeps the time.
     Raises RunError, DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
     """
+    began = time.monotonic() if began is None else began
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise InvalidArgument(f"minutes is {minutes}: it must be more than 0")
     overrides = {key: value for key, value in fields.items() if value is not None}
     recipe_from_dict(overrides)  # a wrong field is named before anything is opened
     former = _former_plan(recipe)
@@ -143,17 +154,29 @@ def train(
     network = _new_network(plan)
     loader, val = _loaders(plan, dataset, workers)
     plan = plan.with_precision(_precision(network, plan, loader))
+    if minutes is not None:
+        plan = replace(plan, budget=plan_budget(minutes, network, plan, loader, val, began=began))
+    elif former is not None and "epochs" not in overrides:
+        plan = replace(plan, budget=former.budget)
     run = Run.create(output, kind)
     plan.write(run.recipe)
     return _result(
-        run, plan, fit(network, plan, run, loader, val, checkpoint_steps=checkpoint_steps, listener=listener)
+        run,
+        plan,
+        fit(network, plan, run, loader, val, checkpoint_steps=checkpoint_steps, began=began, listener=listener),
     )
 
 
 def resume(
-    run: str | Path, *, checkpoint_steps: int | None = None, workers: int | None = None, listener: Listener = nobody
+    run: str | Path,
+    *,
+    checkpoint_steps: int | None = None,
+    began: float | None = None,
+    workers: int | None = None,
+    listener: Listener = nobody,
 ) -> TrainResult:
     """Continue a run from its newest intact checkpoint to its last epoch; the end is that of a run never stopped."""
+    began = time.monotonic() if began is None else began
     existing = Run.existing(run)
     plan = Plan.read(existing.recipe)
     dataset = open_data(
@@ -169,7 +192,9 @@ def resume(
     _set_determinism(plan.deterministic)
     network = _new_network(replace(plan, device=best_device(plan.device)))
     loader, val = _loaders(plan, dataset, workers)
-    outcome = fit(network, plan, existing, loader, val, checkpoint_steps=checkpoint_steps, listener=listener)
+    outcome = fit(
+        network, plan, existing, loader, val, checkpoint_steps=checkpoint_steps, began=began, listener=listener
+    )
     return _result(existing, plan, outcome)
 
 

@@ -1,6 +1,7 @@
 """The command: one short file a verb. Importing this never imports torch, so that `--help` answers at once."""
 
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 
@@ -10,6 +11,9 @@ from rich.console import Console
 from resnetkit import __version__
 from resnetkit.data.memory import keep_freed_memory
 from resnetkit.errors import ResnetkitError
+
+BEGAN = time.monotonic()
+"""when this process began, as near as matters: a budget of minutes counts from here"""
 
 _USE = Group("Verbs", sort_key=1)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from resnetkit.catalog.recipes import Augmentation, Precision
+from resnetkit.cli import BEGAN
 from resnetkit.cli.console import percent, print_json, remarks
 from resnetkit.cli.flags import Common, Switch
 from resnetkit.errors import InvalidArgument
@@ -56,6 +57,7 @@ def train_command(
     skip_broken: Switch = False,
     deterministic: Switch = False,
     checkpoint_steps: int | None = None,
+    minutes: float | None = None,
     device: str | None = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
     common: Common = _NONE,
@@ -89,6 +91,9 @@ def train_command(
         Repeat bit for bit: float32, no probe, deterministic algorithms.
     checkpoint_steps
         Also write a checkpoint every this many steps.
+    minutes
+        Time for the whole command, start and validation included; replaces --epochs, and the learning rate reaches
+        zero as the time runs out (with --deterministic the steps are counted out beforehand).
     device
         cpu, cuda or cuda:1 (default: a GPU if there is one).
     workers
@@ -98,11 +103,15 @@ def train_command(
     from resnetkit.api.training import train
     from resnetkit.cli.training_display import TrainingDisplay
 
+    if minutes is not None and flags.epochs is not None:
+        raise InvalidArgument("--minutes and --epochs both say how long to train: give one of them")
     if resume is not None:
         if data is not None or model is not None or recipe is not None or flags != _RECIPE or output is not None:
             raise InvalidArgument(f"--resume {resume} needs nothing else: the run knows its data, model and recipe")
         with TrainingDisplay(str(resume)) as display:
-            result = continue_run(resume, checkpoint_steps=checkpoint_steps, workers=workers, listener=display)
+            result = continue_run(
+                resume, checkpoint_steps=checkpoint_steps, workers=workers, began=BEGAN, listener=display
+            )
     else:
         with TrainingDisplay(str(data)) as display:
             result = train(
@@ -117,6 +126,8 @@ def train_command(
                 skip_broken=skip_broken,
                 deterministic=deterministic,
                 checkpoint_steps=checkpoint_steps,
+                minutes=minutes,
+                began=BEGAN,
                 device=device,
                 workers=workers,
                 listener=display,

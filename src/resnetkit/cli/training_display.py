@@ -57,9 +57,13 @@ class TrainingDisplay:
         held = f"{event.val_images} held out to choose the best epoch" if event.val_images else "none held out"
         remarks.print(f"  images   {event.train_images} to learn from, {held}")
         remarks.print(f"  input    {height}×{width} px, {_AUGMENTATION[recipe.augmentation]}{flips}")
+        if plan.budget is None:
+            length = f"{recipe.epochs} epochs of {event.steps} steps"
+        else:
+            exactly = "" if plan.deterministic else "about "
+            length = f"{plan.budget.minutes:g} minutes: {exactly}{event.total} steps, {event.steps} an epoch"
         remarks.print(
-            f"  recipe   {recipe.epochs} epochs of {event.steps} steps, batch {recipe.batch_size}, "
-            f"rate {recipe.lr:.4g}, {recipe.precision} on {plan.device}"
+            f"  recipe   {length}, batch {recipe.batch_size}, rate {recipe.lr:.4g}, {recipe.precision} on {plan.device}"
         )
         remarks.print(f"  run      {event.run} (Ctrl-C stops and keeps it)")
         if event.resumed_epoch is not None:

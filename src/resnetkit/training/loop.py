@@ -7,6 +7,7 @@ a network draws at random in a step on (seed, step); so a run continued from a c
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from resnetkit.data.loader import Batch, Loader
 from resnetkit.evaluation.scoring import Scores, probabilities, score
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.labels import LabelMap
+from resnetkit.training.duration import Duration, duration_of
 from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
 from resnetkit.training.optimisation import Optimiser, learning_rate
 from resnetkit.training.plan import Plan
@@ -49,9 +51,12 @@ def fit(
     *,
     checkpoint_steps: int | None = None,
     checkpoint_minutes: float = 10.0,
+    began: float | None = None,
     listener: Listener,
 ) -> Outcome:
-    """Train `network` as `plan` says, from the run's newest checkpoint if it has one, to the last epoch.
+    """Train `network` as `plan` says, from the run's newest checkpoint if it has one, to the last step.
+
+    `began` is the moment (`time.monotonic`) from which a budget of minutes counts, by default now.
 
     Raises Interrupted on SIGINT or SIGTERM, after the step is finished and a checkpoint is written.
     """
@@ -59,28 +64,42 @@ def fit(
     optimiser = Optimiser(network, recipe)
     position = restore_newest(run.checkpoint, network, optimiser, lambda text: listener(Remark(text)))
     steps = len(train)
+    duration = duration_of(plan, steps, began=time.monotonic() if began is None else began, spent=position.spent)
     listener(
         Began(
             plan=plan, run=str(run.path), train_images=len(train.source), val_images=len(val.source) if val else 0,
             steps=steps, parameters=sum(p.numel() for p in network.parameters()),
+            total=duration.total,
             resumed_epoch=position.epoch if position.global_step else None, resumed_step=position.steps_done,
         )
     )  # fmt: skip
     saver = _Saver(run, network, optimiser, checkpoint_steps, checkpoint_minutes)
     pace = _Pace()
     with noted_interruption() as interruption:
-        while position.epoch < recipe.epochs:
-            position = _train_epoch(network, optimiser, plan, train, position, saver, pace, interruption, listener)
-            scores = _validate(network, plan, val) if val else None
-            position = _end_epoch(network, plan, run, train, position, scores, pace, listener)
+        finished = not position.steps_done and duration.over(position)
+        while not finished:
+            position = _train_epoch(
+                network, optimiser, plan, train, position, duration, saver, pace, interruption, listener
+            )
+            ended = time.monotonic()
+            due = duration.over(position) or (position.epoch + 1) % _validate_every(plan) == 0
+            scores = _validate(network, plan, val) if val and due else None
+            # Without a validation part there is nothing to choose by, so the newest model is the one.
+            best = val is None or (scores is not None and _better(scores, position))
+            position = _end_epoch(network, plan, run, train, position, scores, best, duration, pace, listener)
             saver.save(position)
+            if due:
+                duration.validated(time.monotonic() - ended)
+            position = duration.moved(position)
+            # Never without a validation of what is there, even if the time ran out while a checkpoint was written.
+            finished = due and duration.over(position)
             _stop_if_asked(interruption, run)
     return Outcome(
         best_epoch=(position.best_epoch or 0) + 1,
         best_top1=position.best_top1 if val else None,
         best_loss=position.best_loss if val else None,
         val_n=len(val.source) if val else 0,
-        epochs=recipe.epochs,
+        epochs=position.epoch,
         seconds=position.seconds,
         images_per_second=pace.images_per_second,
     )
@@ -92,50 +111,55 @@ def _train_epoch(
     plan: Plan,
     train: Loader,
     position: Position,
+    duration: Duration,
     saver: "_Saver",
     pace: "_Pace",
     interruption: Interruption,
     listener: Listener,
 ) -> Position:
-    """The steps of the epoch that `position` has not done yet."""
-    recipe, steps = plan.recipe, len(train)
-    total = steps * recipe.epochs
+    """The steps of the epoch that `position` has not done yet, as far as the run goes on."""
+    recipe, steps, total = plan.recipe, len(train), duration.total
     warmup = min(round(recipe.warmup_epochs * steps), total // 5)
-    for batch in pace.timed(train.batches(position.epoch, position.steps_done)):
-        # Dropout and stochastic depth of this step are a function of (seed, step), not of what was drawn before.
-        torch.manual_seed(plan.seed * 1_000_003 + position.global_step)
-        result = train_step(
-            network,
-            optimiser,
-            batch.images,
-            batch.labels,
-            preprocess=plan.preprocess,
-            lr=learning_rate(position.global_step, peak=_resolved(recipe.lr), warmup=warmup, total=total),
-            label_smoothing=recipe.label_smoothing,
-            precision=recipe.precision,
-        )
-        seconds = pace.stepped(result.images)
-        position = replace(
-            position,
-            steps_done=position.steps_done + 1,
-            global_step=position.global_step + 1,
-            loss_sum=position.loss_sum + result.loss * result.images,
-            right=position.right + result.right,
-            images=position.images + result.images,
-            seconds=position.seconds + seconds,
-        )
-        listener(
-            Stepped(
-                epoch=position.epoch + 1, epochs=recipe.epochs, step=position.steps_done, steps=steps,
-                loss=position.loss_sum / position.images, accuracy=position.right / position.images,
-                images_per_second=pace.images_per_second,
-                seconds_left=(total - position.global_step) * pace.seconds_a_step,
+    with closing(train.batches(position.epoch, position.steps_done)) as batches:
+        for batch in pace.timed(batches):
+            if position.steps_done and duration.over(position):
+                break
+            # Dropout and stochastic depth of this step are a function of (seed, step), not of what was drawn before.
+            torch.manual_seed(plan.seed * 1_000_003 + position.global_step)
+            result = train_step(
+                network,
+                optimiser,
+                batch.images,
+                batch.labels,
+                preprocess=plan.preprocess,
+                lr=learning_rate(duration.at(position), peak=_resolved(recipe.lr), warmup=warmup, total=total),
+                label_smoothing=recipe.label_smoothing,
+                precision=recipe.precision,
             )
-        )  # fmt: skip
-        saver.save_if_due(position)
-        if interruption.received:
-            saver.save(position)
-        _stop_if_asked(interruption, saver.run)
+            seconds = pace.stepped(result.images)
+            position = replace(
+                position,
+                steps_done=position.steps_done + 1,
+                global_step=position.global_step + 1,
+                loss_sum=position.loss_sum + result.loss * result.images,
+                right=position.right + result.right,
+                images=position.images + result.images,
+                seconds=position.seconds + seconds,
+            )
+            position = duration.moved(position)
+            listener(
+                Stepped(
+                    epoch=position.epoch + 1, epochs=_epochs(duration, position, steps),
+                    step=position.steps_done, steps=steps,
+                    loss=position.loss_sum / position.images, accuracy=position.right / position.images,
+                    images_per_second=pace.images_per_second,
+                    seconds_left=duration.seconds_left(position, pace.seconds_a_step),
+                )
+            )  # fmt: skip
+            saver.save_if_due(position)
+            if interruption.received:
+                saver.save(position)
+            _stop_if_asked(interruption, saver.run)
     return position
 
 
@@ -158,6 +182,8 @@ def _end_epoch(
     train: Loader,
     position: Position,
     scores: Scores | None,
+    best: bool,
+    duration: Duration,
     pace: "_Pace",
     listener: Listener,
 ) -> Position:
@@ -166,8 +192,6 @@ def _end_epoch(
     The order is such that a kill at any moment loses no more than a repetition of the epoch, which gives the same.
     """
     epoch = position.epoch
-    # Without a validation part there is nothing to choose by, so the last model is the one.
-    best = scores is None or (scores.top1, -scores.loss) > (position.best_top1, -position.best_loss)
     if best:
         modelfile.save(run.model, network.state_dict(), _card(plan, epoch, scores))
         if scores:
@@ -175,12 +199,12 @@ def _end_epoch(
         else:
             position = replace(position, best_epoch=epoch)
     ended = EpochEnded(
-        epoch=epoch + 1, epochs=plan.recipe.epochs,
+        epoch=epoch + 1, epochs=_epochs(duration, position, len(train)),
         loss=position.loss_sum / position.images, accuracy=position.right / position.images,
         val_loss=scores.loss if scores else None, val_top1=scores.top1 if scores else None,
         val_n=scores.n if scores else 0, best=best,
         images_per_second=pace.images_per_second, waited=pace.waited_share, seconds=position.seconds,
-        seconds_left=(plan.recipe.epochs - epoch - 1) * len(train) * pace.seconds_a_step,
+        seconds_left=duration.seconds_left(position, pace.seconds_a_step),
     )  # fmt: skip
     run.append_metrics(
         epoch,
@@ -209,6 +233,19 @@ def _card(plan: Plan, epoch: int, scores: Scores | None) -> modelfile.ModelCard:
         training={"epoch": epoch + 1, **plan.to_dict()},
         scores=measured,
     )
+
+
+def _validate_every(plan: Plan) -> int:
+    return 1 if plan.budget is None else plan.budget.validate_every
+
+
+def _better(scores: Scores, position: Position) -> bool:
+    return (scores.top1, -scores.loss) > (position.best_top1, -position.best_loss)
+
+
+def _epochs(duration: Duration, position: Position, steps: int) -> int:
+    """How many epochs there will be, the last perhaps cut short; where a clock ends the run, as far as known."""
+    return position.epoch + math.ceil((position.steps_done + duration.total - duration.at(position)) / steps - 1e-6)
 
 
 def _stop_if_asked(interruption: Interruption, run: Run) -> None:

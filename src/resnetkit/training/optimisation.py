@@ -70,7 +70,7 @@ def _order_of_memory(tensor: Tensor) -> list[int]:
     return sorted(range(tensor.ndim), key=lambda side: (-tensor.stride()[side], -tensor.shape[side]))
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
+def learning_rate(step: float, *, peak: float, warmup: int, total: int) -> float:
     """The rate of step `step` (from 0) of `total`: linear up over `warmup` steps, then a cosine down to nearly zero.
 
     >>> [round(learning_rate(s, peak=1.0, warmup=2, total=6), 3) for s in range(6)]

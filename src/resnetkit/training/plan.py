@@ -1,6 +1,6 @@
 """All that a run needs to be run again, resolved: nothing in it is left to be decided. Written as `recipe.yaml`."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,19 @@ class ModelPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The time a run may take, and what was measured to fit into it. It stands in for the recipe's epochs."""
+
+    minutes: float
+    steps: int
+    """in all; exact where the run is deterministic, else an estimate that the clock corrects"""
+    validate_every: int = 1
+    """epochs from one validation to the next, so that validating costs little; the last epoch always is"""
+    validating: float = 0.0
+    """seconds that a validation is expected to take"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A whole run before its first step."""
 
@@ -48,6 +61,8 @@ class Plan:
     seed: int
     device: str
     deterministic: bool
+    budget: Budget | None = None
+    """None: as many epochs as the recipe says"""
 
     def with_precision(self, precision: Precision) -> "Plan":
         """The plan after the probe."""
@@ -63,6 +78,7 @@ class Plan:
             "seed": self.seed,
             "device": self.device,
             "deterministic": self.deterministic,
+            "budget": None if self.budget is None else asdict(self.budget),
         }
 
     def write(self, path: Path) -> None:
@@ -84,6 +100,7 @@ class Plan:
                 recipe=recipe_from_dict(values["recipe"]),
                 preprocess=Preprocess.from_dict(values["preprocess"]),
                 **{key: values[key] for key in ("seed", "device", "deterministic")},
+                budget=Budget(**values["budget"]) if values.get("budget") else None,
             )
         except (KeyError, TypeError) as error:
             raise RunError(
@@ -116,7 +133,7 @@ def recipe_fields(path: Path) -> dict[str, Any]:
 
 def is_plan(path: Path) -> bool:
     """Whether this YAML file is the recipe of a whole run, data and network included."""
-    return {field.name for field in fields(Plan)} <= set(read_yaml(path))
+    return {field.name for field in fields(Plan) if field.default is MISSING} <= set(read_yaml(path))
 
 
 def _write_text(path: Path, text: str) -> None:

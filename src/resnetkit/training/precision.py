@@ -31,7 +31,7 @@ def faster_precision(
     """
     if not has_native_bf16(next(network.parameters()).device):
         return "float32"
-    steps = {precision: _Probe(network, images, labels, preprocess, precision) for precision in ("float32", "bf16")}
+    steps = {precision: Probe(network, images, labels, preprocess, precision) for precision in ("float32", "bf16")}
     best = dict.fromkeys(steps, float("inf"))
     start, rounds = time.perf_counter(), 0
     # In turn, so that a busy moment of the machine slows both; the best counts, and the first step of each, which
@@ -43,7 +43,7 @@ def faster_precision(
     return "bf16" if best["bf16"] < 0.95 * best["float32"] else "float32"
 
 
-class _Probe:
+class Probe:
     """Training steps of one precision on a copy of the network."""
 
     def __init__(
@@ -54,6 +54,7 @@ class _Probe:
         self._images, self._labels, self._preprocess, self._precision = images, labels, preprocess, precision
 
     def seconds_of_a_step(self) -> float:
+        """How long one step takes."""
         began = time.perf_counter()
         train_step(
             self._twin, self._optimiser, self._images, self._labels,

@@ -16,6 +16,8 @@ class Began:
     val_images: int
     steps: int
     parameters: int
+    total: int
+    """steps from the first to the last; where the plan's budget ends the run, an estimate"""
     resumed_epoch: int | None
     resumed_step: int
 

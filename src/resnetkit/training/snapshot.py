@@ -34,6 +34,11 @@ class Position:
     right: int = 0
     images: int = 0
     seconds: float = 0.0
+    """of training, validation and writing left out"""
+    spent: float = 0.0
+    """seconds of the whole command, and of those before it that this run was resumed from; kept by the clock only"""
+    progress: float = 0.0
+    """share of the schedule that is behind it"""
     best_epoch: int | None = None
     best_top1: float = -1.0
     best_loss: float = float("inf")

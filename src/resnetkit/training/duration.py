@@ -1,0 +1,198 @@
+"""How long a run goes on: for a number of steps, or until a moment. Either way the schedule is a function of progress.
+
+A run of a number of steps is addressed by step, so it can be repeated. A run by the clock moves its progress on by the
+share that each step took of the time left; whatever the pace does, progress is 1 when the time is up, and with it the
+learning rate is zero.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Protocol, final
+
+from torch import nn
+
+from resnetkit.data.loader import Loader
+from resnetkit.tasks.classifier import TorchClassifier
+from resnetkit.training.plan import Budget, Plan
+from resnetkit.training.precision import Probe
+from resnetkit.training.snapshot import Position
+
+_VALIDATING = 0.02  # of the training time, at most, where a budget has to be kept
+_CALIBRATING = 0.01  # of the budget
+_LEAVING = 1.5  # seconds for the last files and for the process to end
+_NOISE = 0.004  # of the budget, for a machine that is busier at the end than before
+_DOUBT = 0.03  # of the steps, where their number cannot be corrected later
+
+
+class Duration(Protocol):
+    """Tells where in its schedule a run stands, and when it is over."""
+
+    total: int
+    """steps from the first to the last, as far as known"""
+
+    def at(self, position: Position) -> float:
+        """The next step's place in 0 … total."""
+
+    def over(self, position: Position) -> bool:
+        """Whether there is no next step."""
+
+    def moved(self, position: Position) -> Position:
+        """The position with its clock, and its progress, after a step or an epoch's end."""
+
+    def validated(self, seconds: float) -> None:
+        """Learn how long it takes to validate and to write the model."""
+
+    def seconds_left(self, position: Position, seconds_a_step: float) -> float:
+        """Until the last step is done."""
+
+
+@final
+class Steps:
+    """A run of `total` steps."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def at(self, position: Position) -> float:
+        """The step itself."""
+        return position.global_step
+
+    def over(self, position: Position) -> bool:
+        """After the last step."""
+        return position.global_step >= self.total
+
+    def moved(self, position: Position) -> Position:
+        """Progress is the share of the steps."""
+        return replace(position, progress=position.global_step / self.total)
+
+    def validated(self, seconds: float) -> None:
+        """Changes nothing here."""
+
+    def seconds_left(self, position: Position, seconds_a_step: float) -> float:
+        """Of the steps left."""
+        return (self.total - position.global_step) * seconds_a_step
+
+
+@final
+class Clock:
+    """A run that ends by the clock: `spent` seconds of its `minutes` had passed at the moment `now`."""
+
+    def __init__(self, budget: Budget, *, began: float, spent: float) -> None:
+        self.total = budget.steps
+        self._seconds = 60 * budget.minutes
+        self._began = began - spent
+        self._mark = time.monotonic()
+        self._step_began, self._step = self._mark, 0.0
+        self._tail = _tail(self._seconds, budget.validating)
+
+    def at(self, position: Position) -> float:
+        """By progress."""
+        return min(position.progress, 1.0) * self.total
+
+    def over(self, position: Position) -> bool:
+        """When a further step, as long as the last ones, would end too late."""
+        return position.global_step > 0 and time.monotonic() + self._step > self._end
+
+    def moved(self, position: Position) -> Position:
+        """Progress grows by the share of the time left that has passed since it was last asked."""
+        now = time.monotonic()
+        left = max(self._end - self._mark, 1e-9)
+        passed = min(1.0, (now - self._mark) / left)
+        # The longer of this step and a slowly forgotten past, so that one quick step promises nothing.
+        self._step = max(now - self._mark, 0.9 * self._step) if position.steps_done else self._step
+        self._mark = now
+        progress = position.progress + (1.0 - position.progress) * passed
+        return replace(position, progress=progress, spent=now - self._began)
+
+    def validated(self, seconds: float) -> None:
+        """The last validation is expected to take what this one took."""
+        self._tail = _tail(self._seconds, seconds)
+
+    def seconds_left(self, position: Position, seconds_a_step: float) -> float:
+        """Until the time is up."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def _end(self) -> float:
+        """The moment at which the last step must be done."""
+        return self._began + self._seconds - self._tail
+
+
+def duration_of(plan: Plan, steps_an_epoch: int, *, began: float, spent: float) -> Duration:
+    """By the clock where the plan has a budget and need not be repeatable, else by steps."""
+    if plan.budget is None:
+        return Steps(steps_an_epoch * plan.recipe.epochs)
+    if plan.deterministic:
+        return Steps(plan.budget.steps)
+    return Clock(plan.budget, began=began, spent=spent)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Seconds of a step, of a whole validation, and since `began`."""
+
+    step: float
+    validating: float
+    spent: float
+
+
+def plan_budget(
+    minutes: float, network: nn.Module, plan: Plan, train: Loader, val: Loader | None, *, began: float
+) -> Budget:
+    """How many steps fit into `minutes` since `began`, from a few steps and a validation batch on a copy."""
+    seconds = 60 * minutes
+    measured = _measure(network, plan, train, val, _CALIBRATING * seconds, began)
+    epoch = len(train) * measured.step
+    every = max(1, round(measured.validating / (_VALIDATING * epoch)))
+    share = epoch / (epoch + measured.validating / every)
+    left = seconds - measured.spent - _tail(seconds, measured.validating)
+    if plan.deterministic:
+        left *= 1 - _DOUBT
+    return Budget(
+        minutes=minutes,
+        steps=max(1, int(left * share / measured.step)),
+        validate_every=every,
+        validating=round(measured.validating, 3),
+    )
+
+
+def _measure(
+    network: nn.Module, plan: Plan, train: Loader, val: Loader | None, seconds: float, began: float
+) -> _Measured:
+    probe, times = None, []
+    start = time.perf_counter()
+    mark = start
+    batches = train.batches(0)
+    for batch in batches:
+        probe = probe or Probe(network, batch.images, batch.labels, plan.preprocess, plan.recipe.precision)
+        probe.seconds_of_a_step()
+        now = time.perf_counter()
+        times.append(now - mark)
+        mark = now
+        if len(times) > 3 and now - start > seconds:
+            break
+    batches.close()
+    # The first step pays for kernels being made; of the others the mean, because pauses are part of the pace.
+    later = times[1:] or times
+    validating = _validation_seconds(network, plan, val) if val else 0.0
+    return _Measured(sum(later) / len(later), validating, time.monotonic() - began)
+
+
+def _validation_seconds(network: nn.Module, plan: Plan, val: Loader) -> float:
+    classifier = TorchClassifier(
+        network, num_classes=plan.data.num_classes, class_names=None, preprocess=plan.preprocess,
+        precision=plan.recipe.precision,
+    )  # fmt: skip
+    batches = val.batches(0)
+    batch = next(batches)
+    classifier(batch.images)
+    start = time.perf_counter()
+    classifier(batch.images)
+    took = time.perf_counter() - start
+    batches.close()
+    return took * len(val) * 1.5  # decoding, and scoring, which a batch in hand does not show
+
+
+def _tail(budget: float, validating: float) -> float:
+    """Seconds kept for what comes after the last step."""
+    return min(0.5 * budget, 1.2 * validating + _LEAVING + _NOISE * budget)
