@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from tests.training.test_interruption import ENVIRONMENT, assert_same_end, kill, start, wait_for_step
 
 from resnetkit.api.training import resume, train
 from resnetkit.errors import InvalidArgument
@@ -18,7 +19,6 @@ from resnetkit.training.duration import Clock, Steps
 from resnetkit.training.optimisation import learning_rate
 from resnetkit.training.plan import Budget, Plan
 from resnetkit.training.snapshot import Position
-from tests.training.test_interruption import ENVIRONMENT, assert_same_end, kill, start, wait_for_step
 
 
 class Watch:
