@@ -113,3 +113,20 @@ def test_a_damaged_member(tmp_path: Path) -> None:
         archive.writestr("train_images.npy", b"\x93NUMPY nonsense")
     with pytest.raises(DataError, match="not a readable"):
         open_data(tmp_path / "data.npz")
+
+
+def test_several_labels_an_image(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 12), ("test", 5)):
+        arrays[f"{part}_images"] = random.integers(0, 256, (n, 8, 8), dtype=np.uint8)
+        arrays[f"{part}_labels"] = random.integers(0, 2, (n, 4))
+    np.savez(tmp_path / "x.npz", **arrays)
+    data = open_data(tmp_path / "x.npz")
+    assert data.several_labels
+    assert data.num_classes == 4
+    assert np.array_equal(data.split("test").targets, arrays["test_labels"])
+    arrays["test_labels"] = np.arange(5)
+    np.savez(tmp_path / "y.npz", **arrays)
+    with pytest.raises(DataError, match="labels of its parts differ in their classes"):
+        open_data(tmp_path / "y.npz")

@@ -14,6 +14,7 @@ from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.augmentation import PadAndCrop, RandomResizedCrop, train_transform
 from resnetkit.data.loader import Batch, Loader
 from resnetkit.data.opening import open_data
+from resnetkit.data.pixel_policies import ColourJitter, PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.data.sources import ArraySource, Source
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
@@ -39,18 +40,34 @@ def content(batches: list[Batch]) -> list[tuple[bytes, list[int], list[int]]]:
     return [(batch.images.numpy().tobytes(), batch.labels.tolist(), batch.indices.tolist()) for batch in batches]
 
 
+POLICIES: dict[str, tuple[PixelPolicy, ...]] = {
+    "crop": (),
+    "trivial, erasing": (TrivialAugment(), RandomErasing(probability=0.8)),
+    "rand, jitter": (RandAugment(deviation=0.5), ColourJitter(hue=0.1)),
+}
+
+
+def full_loader(source: Source, workers: int, policy: str) -> Loader:
+    """With everything that chance decides: weights, repeats, crop, mirror and what follows."""
+    transform = train_transform(RandomResizedCrop(), Preprocess.for_size(24), POLICIES[policy])
+    weights = np.linspace(0.5, 2, len(source))
+    return Loader(source, transform, 8, shuffle_seed=3, workers=workers, weights=weights, repeats=2)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_batches_are_the_same_bytes_for_any_number_of_workers(files: Source, workers: int) -> None:
-    alone = content(list(photo_loader(files, 0).batches(epoch=2)))
-    assert content(list(photo_loader(files, workers).batches(epoch=2))) == alone
+@pytest.mark.parametrize("policy", POLICIES)
+def test_batches_are_the_same_bytes_for_any_number_of_workers(files: Source, workers: int, policy: str) -> None:
+    alone = content(list(full_loader(files, 0, policy).batches(epoch=2)))
+    assert content(list(full_loader(files, workers, policy).batches(epoch=2))) == alone
     assert len({images for images, _, _ in alone}) == 5
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 5])
-def test_an_epoch_resumed_at_any_step_gives_the_same_bytes(files: Source, workers: int, step: int) -> None:
-    whole = content(list(photo_loader(files, 0).batches(epoch=1)))
-    assert content(list(photo_loader(files, workers).batches(epoch=1, start_step=step))) == whole[step:]
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_epoch_resumed_at_any_step_gives_the_same_bytes(files: Source, workers: int, step: int, policy: str) -> None:
+    whole = content(list(full_loader(files, 0, policy).batches(epoch=1)))
+    assert content(list(full_loader(files, workers, policy).batches(epoch=1, start_step=step))) == whole[step:]
 
 
 def test_augmentation_belongs_to_the_position_not_to_the_batch(files: Source, array: ArraySource) -> None:
@@ -204,3 +221,54 @@ def test_impossible_settings_are_refused(array: ArraySource) -> None:
         Loader(array, transform, 0)
     with pytest.raises(InvalidArgument, match="-1 workers"):
         Loader(array, transform, 1, workers=-1)
+
+
+def drawn(array: ArraySource, epochs: int = 1, **settings: object) -> np.ndarray:
+    loader = Loader(array, train_transform(PadAndCrop(), Preprocess.for_size(16)), 1, shuffle_seed=0, **settings)
+    return np.stack([np.concatenate([b.indices for b in loader.batches(epoch)]) for epoch in range(epochs)])
+
+
+def test_images_are_drawn_in_proportion_to_their_weights(array: ArraySource) -> None:
+    weights = np.where(np.arange(41) % 5 == 0, 3.0, 0.5)
+    weights[-1] = weights[7] = 0.0
+    orders = drawn(array, 40, weights=weights)
+    times = np.stack([np.bincount(order, minlength=41) for order in orders])
+    exact = weights / weights.sum() * 41
+    assert (np.abs(times - exact) < 2).all()
+    np.testing.assert_allclose(times.mean(axis=0), exact, atol=0.25)
+    assert times[:, 7].sum() == times[:, 40].sum() == 0
+    assert len({order.tobytes() for order in orders}) == 40
+    assert (np.diff(orders[0]) < 0).any()  # shuffled
+
+
+def test_repeats_stand_side_by_side_and_are_augmented_differently(array: ArraySource) -> None:
+    (order,) = drawn(array, repeats=3)
+    assert len(order) == 41
+    firsts = order[::3]
+    assert len(set(firsts)) == 14
+    assert np.array_equal(order, np.repeat(firsts, 3)[:41])
+    loader = Loader(array, train_transform(RandomResizedCrop(), Preprocess.for_size(16)), 6, shuffle_seed=0, repeats=3)
+    images = next(loader.batches()).images
+    assert len({image.numpy().tobytes() for image in images}) == 6
+
+
+def test_several_labels_arrive_with_their_images(array: ArraySource) -> None:
+    targets = np.random.default_rng(0).integers(0, 2, (41, 5)).astype(np.uint8)
+    source = ArraySource(array.pixels, array.labels, None, 5, np.arange(41), targets=targets)
+    for batch in Loader(source, train_transform(PadAndCrop(), Preprocess.for_size(16)), 8, shuffle_seed=0).batches():
+        assert batch.targets is not None
+        assert batch.targets.dtype == torch.float32
+        assert np.array_equal(batch.targets, targets[batch.indices])
+    assert next(Loader(array, EvalTransform(Preprocess.for_size(16)), 8).batches()).targets is None
+
+
+def test_weights_and_repeats_are_for_training_and_must_fit(array: ArraySource) -> None:
+    transform = EvalTransform(Preprocess.for_size(16))
+    for wrong in ({"repeats": 2}, {"weights": np.ones(41)}):
+        with pytest.raises(InvalidArgument, match="shuffle_seed"):
+            Loader(array, transform, 8, **wrong)
+    for weights in (np.ones(40), np.zeros(41), np.full(41, -1.0)):
+        with pytest.raises(InvalidArgument, match="weights of shape"):
+            Loader(array, transform, 8, shuffle_seed=0, weights=weights)
+    with pytest.raises(InvalidArgument, match="0 repeats"):
+        Loader(array, transform, 8, shuffle_seed=0, repeats=0)

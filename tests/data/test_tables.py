@@ -63,7 +63,6 @@ def test_spreadsheets_marks_quotes_tabs_and_other_columns(make_folder: Make) -> 
         ("path,label\n0.png,a\n1.png,\n", DataError, "line 3: label is empty"),
         ("path,label\n,a\n", DataError, "line 2: path is empty"),
         ("path,label\n0.png\n", DataError, "line 2: label is empty"),
-        ("path,label\n0.png,a;b\n", DataError, r"line 2: several labels \(a;b\)"),
         ("path,label,split\n0.png,a,holdout\n", DataError, "line 2: split 'holdout' is none of train, val, test"),
         ("path,label,split\n0.png,a,train\n0.png,a,val\n", DataError, "line 3: 0.png is in train and in val"),
         ("path,label,split\n0.png,a,train\n1.png,b,train\n2.png,c,val\n", LabelMismatch, "only in val: c"),
@@ -102,3 +101,51 @@ def test_parquet_without_its_package_names_the_extra(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"resnetkit\[parquet\]"):
         open_data(write(tmp_path, "PAR1", "table.parquet"))
+
+
+def test_several_labels_become_a_matrix(make_folder: Make) -> None:
+    folder = make_folder({"a": 6})
+    rows = ["a/0.png,cat;dog,train", "a/1.png,dog,train", "a/2.png,fox; cat,train", "a/3.png,fox,train"]
+    more = ["a/4.png,fox;dog;cat,val", "a/5.png,cat,test"]
+    data = open_data(write(folder, "\n".join(["path,label,split", *rows, *more])))
+    assert data.several_labels
+    assert data.class_names == ("cat", "dog", "fox")
+    for part in data.splits.values():
+        for index in range(len(part)):
+            labels = {name for name, one in zip(data.class_names, part.targets[index], strict=True) if one}
+            line = next(row for row in rows + more if row.startswith(part.name(index)))
+            assert labels == {label.strip() for label in line.split(",")[1].split(";")}
+            assert data.class_names[part.labels[index]] == min(labels)
+    some = data.split("train").subset(np.array([2, 0]))
+    assert some.targets.tolist() == data.split("train").targets[[2, 0]].tolist()
+
+
+def test_weights_follow_their_images(make_folder: Make) -> None:
+    folder = make_folder({"a": 8})
+    rows = "\n".join(f"a/{i}.png,{'xy'[i % 2]},{i / 2}" for i in range(8))
+    data = open_data(write(folder, f"path,label,weight\n{rows}\n"), val_share=0.25, seed=1)
+    for part in data.splits.values():
+        for index in range(len(part)):
+            assert part.weights[index] == int(part.name(index)[2]) / 2
+    assert not data.several_labels
+    bare = open_data(write(folder, f"path,label\n{rows}\n".replace(",0.5", "")), val_share=0)
+    assert bare.split("train").weights is None
+    assert bare.fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a/0.png,x;;y,1", "line 2: labels 'x;;y' hold an empty"),
+        ("a/0.png,x;x,1", "line 2: labels 'x;x' hold an empty or repeated"),
+        ("a/0.png,x,1\na/1.png,y,-1", "line 3: weight '-1' is not a number from 0 on"),
+        ("a/0.png,x,1\na/1.png,y,", "line 3: weight '' is not"),
+        ("a/0.png,x,nan", "line 2: weight 'nan' is not"),
+        ("a/0.png,x,inf", "line 2: weight 'inf' is not"),
+        ("a/0.png,x,1\na/0.png,y,2", "line 3: a/0.png has weight 1 above: keep one"),
+        ("a/0.png,x,0\na/1.png,y,0", "all weights of a part are 0"),
+    ],
+)
+def test_impossible_labels_and_weights_name_their_line(make_folder: Make, rows: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(write(make_folder({"a": 2}), f"path,label,weight\n{rows}\n"))

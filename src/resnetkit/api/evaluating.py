@@ -56,6 +56,8 @@ def evaluate(
     opened = open_model(model, stated)
     card = opened.card
     dataset, notes = _open_as_trained(data, card)
+    if dataset.several_labels:
+        raise DataError(f"{dataset.name} has images with several labels: evaluate scores one label an image so far")
     classifier = opened.classifier(device=best_device(device), precision=precision)
     labels = match_labels(card.class_names, card.num_classes, dataset.class_names, dataset.num_classes)
     chosen = _choose_split(dataset, split, card)

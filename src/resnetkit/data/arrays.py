@@ -1,5 +1,7 @@
 """Images that come as arrays: the embedded digits, and `.npz` files in MedMNIST's layout."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from resnetkit.catalog.datasets import DATASETS
 from resnetkit.data.decode import Pixels, printable, reading_failed
-from resnetkit.data.sources import ArraySource, Labels
+from resnetkit.data.sources import ArraySource, Labels, Targets
 from resnetkit.data.splitting import hold_out
 from resnetkit.errors import DataError, LabelMismatch
 
@@ -30,7 +32,8 @@ def digits() -> dict[str, ArraySource]:
 def npz_parts(path: Path) -> dict[str, ArraySource]:
     """Parts "train", "val", "test" of a file with arrays `train_images` (N,H,W or N,H,W,C uint8) and `train_labels`.
 
-    Classes are numbers; an array `class_names` of strings may name them. Raises `DataError` naming the array at fault.
+    Labels are class numbers, N or N,1, or N,classes of 0 and 1 where an image may have several; an array `class_names`
+    of strings may name the classes. Raises `DataError` naming the array at fault.
     """
     arrays = _read(path)
     where = printable(path.name)
@@ -39,21 +42,40 @@ def npz_parts(path: Path) -> dict[str, ArraySource]:
         raise DataError(
             f"{where}: no array is called train_images, val_images or test_images; it has {', '.join(arrays) or 'none'}"
         )
-    shapes = {part: images.shape[1:] for part, (images, _) in found.items()}
+    shapes = {part: one.images.shape[1:] for part, one in found.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(f"{where}: its parts hold images of different shapes: {shapes}")
     names = _class_names(arrays, where)
-    num_classes = len(names) if names else 1 + max(int(labels.max()) for _, labels in found.values())
-    for part, (_, labels) in found.items():
-        _check_range(labels, num_classes, names, f"{where}: {part}_labels")
+    num_classes = _count_classes(found, names, where)
+    for part, one in found.items():
+        _check_range(one.labels, num_classes, names, f"{where}: {part}_labels")
     if "train" in found:
         if num_classes < 2:
             raise DataError(f"{where} has only one class: a classifier needs at least two")
-        _check_every_class(found["train"][1], num_classes, where)
+        if found["train"].targets is None:
+            _check_every_class(found["train"].labels, num_classes, where)
     return {
-        part: ArraySource(images, labels, names, num_classes, np.arange(len(labels)), f"{part}/")
-        for part, (images, labels) in found.items()
+        part: ArraySource(
+            one.images, one.labels, names, num_classes, np.arange(len(one.labels)), f"{part}/", targets=one.targets
+        )
+        for part, one in found.items()
     }
+
+
+@dataclass(frozen=True)
+class _Part:
+    images: Pixels
+    labels: Labels
+    targets: Targets | None
+
+
+def _count_classes(found: Mapping[str, _Part], names: tuple[str, ...] | None, where: str) -> int:
+    widths = {one.targets.shape[1] if one.targets is not None else 0 for one in found.values()}
+    if widths == {0}:
+        return len(names) if names else 1 + max(int(one.labels.max()) for one in found.values())
+    if len(widths) > 1 or (names and len(names) not in widths):
+        raise DataError(f"{where}: labels of its parts{' and class_names' if names else ''} differ in their classes")
+    return widths.pop()
 
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -68,7 +90,7 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
         raise DataError(f"{printable(path)} is not a readable .npz file: {reason}") from error
 
 
-def _part(arrays: dict[str, NDArray[np.generic]], part: str, where: str) -> tuple[Pixels, Labels]:
+def _part(arrays: dict[str, NDArray[np.generic]], part: str, where: str) -> _Part:
     images = arrays[f"{part}_images"]
     if images.dtype != np.uint8:
         raise DataError(f"{where}: {part}_images are {images.dtype}: save them as uint8, 0 to 255")
@@ -78,10 +100,19 @@ def _part(arrays: dict[str, NDArray[np.generic]], part: str, where: str) -> tupl
         raise DataError(f"{where}: {part}_images have shape {images.shape}: expected N,H,W or N,H,W,3")
     if f"{part}_labels" not in arrays:
         raise DataError(f"{where}: there are {part}_images but no {part}_labels")
-    labels = _labels(arrays[f"{part}_labels"], f"{where}: {part}_labels")
+    values, what = arrays[f"{part}_labels"], f"{where}: {part}_labels"
+    targets = _several(values, what) if values.ndim == 2 and values.shape[1] > 1 else None
+    labels = _labels(values, what) if targets is None else targets.argmax(axis=1).astype(np.int64)
     if len(labels) != len(images):
         raise DataError(f"{where}: {len(images)} {part}_images but {len(labels)} {part}_labels")
-    return images.astype(np.uint8, copy=False), labels
+    return _Part(images.astype(np.uint8, copy=False), labels, targets)
+
+
+def _several(values: NDArray[np.generic], what: str) -> Targets:
+    """`N,classes` of 0 and 1, as the chest radiographs of MedMNIST have them."""
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(f"{what} have shape {values.shape} and hold more than 0 and 1: give one class number an image")
+    return values.astype(np.uint8)
 
 
 def _labels(values: NDArray[np.generic], what: str) -> Labels:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from resnetkit.data.ahead import map_ahead
 from resnetkit.data.decode import Channels, Pixels, printable, reading_failed
 from resnetkit.data.loader import default_workers
-from resnetkit.data.sources import FileSource, Indices, Labels
+from resnetkit.data.sources import FileSource, Indices, Labels, Targets, Weights, taken
 from resnetkit.data.transforms import as_images, resize
 from resnetkit.errors import WriteFailed
 
@@ -42,6 +42,8 @@ class CachedSource:
     num_classes: int
     channels: Channels
     rows: Indices
+    targets: Targets | None = None
+    weights: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,7 +59,10 @@ class CachedSource:
 
     def subset(self, indices: Indices) -> "CachedSource":
         """These images; the pixels are shared."""
-        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
+        return replace(
+            self, rows=self.rows[indices], labels=self.labels[indices],
+            targets=taken(self.targets, indices), weights=taken(self.weights, indices),
+        )  # fmt: skip
 
 
 def cached(
@@ -89,7 +94,7 @@ def cached(
     names = tuple(source.name(row) for row in range(len(source)))
     return CachedSource(
         pixels, index, names, source.labels, source.class_names, source.num_classes, source.channels,
-        np.arange(len(source)),
+        np.arange(len(source)), source.targets, source.weights,
     )  # fmt: skip
 
 

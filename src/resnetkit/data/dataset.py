@@ -42,6 +42,11 @@ class DataSet:
         return self.splits[name]
 
     @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several classes, or none (`Source.targets`)."""
+        return next(iter(self.splits.values())).targets is not None
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width where all images have the same known size (arrays), else None."""
         source = next(iter(self.splits.values()))
@@ -59,6 +64,9 @@ def fingerprint(parts: Mapping[str, Source], class_names: tuple[str, ...] | None
     for part, source in sorted(parts.items()):
         digest.update(f"\0{part}\0{len(source)}\0".encode())
         digest.update(source.labels.tobytes())
+        for more in (source.targets, source.weights):
+            if more is not None:
+                digest.update(more.tobytes())
         if isinstance(source, ArraySource):
             digest.update(source.pixels[source.rows].tobytes())
         elif isinstance(source, FileSource):

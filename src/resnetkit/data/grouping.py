@@ -30,6 +30,22 @@ def _source(root: Path, classes: Mapping[str, Sequence[str]], names: tuple[str, 
     return FileSource(root, paths, labels, tuple(map(printable, names)), len(names))
 
 
+def sources_of_several(grouped: Grouped, root: Path, where: str) -> dict[str, FileSource]:
+    """As `sources_of`, of images that may be in several classes: each comes once, with all of them as its target."""
+    names = _agree_on_classes(grouped, where)
+    return {part: _source_of_several(root, classes, names) for part, classes in grouped.items()}
+
+
+def _source_of_several(root: Path, classes: Mapping[str, Sequence[str]], names: tuple[str, ...]) -> FileSource:
+    paths = list(dict.fromkeys(path for name in names for path in classes.get(name, ())))
+    place = {path: row for row, path in enumerate(paths)}
+    targets = np.zeros((len(paths), len(names)), np.uint8)
+    for column, name in enumerate(names):
+        targets[[place[path] for path in classes.get(name, ())], column] = 1
+    labels = targets.argmax(axis=1).astype(np.int64)
+    return FileSource(root, paths, labels, tuple(map(printable, names)), len(names), targets=targets)
+
+
 def _agree_on_classes(grouped: Grouped, where: str) -> tuple[str, ...]:
     empty = [
         printable(name) + ("" if part == "all" else f" ({part})")

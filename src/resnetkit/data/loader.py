@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnetkit.data.ahead import map_ahead
 from resnetkit.data.randomness import permutation, uniform
-from resnetkit.data.sources import ArraySource, Indices, Source
+from resnetkit.data.sources import ArraySource, Indices, Source, Weights, taken
 from resnetkit.data.transforms import Transform
 from resnetkit.errors import DataError, InvalidArgument, ResnetkitError
 
@@ -33,6 +33,8 @@ class Batch:
     indices: Indices
     waited: float
     """seconds the consumer waited for this batch"""
+    targets: Tensor | None = None
+    """float32 `N,num_classes` of 0 and 1 where an image may have several classes"""
 
 
 @final
@@ -43,6 +45,11 @@ class Loader:
     numbers of seed, epoch and its position in that order: batches are the same bytes for any number of workers and
     from any step on. A last batch of one image is dropped then, as batch norm has no variance to divide by. Without a
     seed (evaluation) every image comes once, in the source's order.
+
+    `weights` (training only) draw images in proportion, with replacement and as evenly as chance allows, instead of
+    each once. `repeats` (training only) puts each image of a batch in it that many times, augmented differently, and
+    passes over so many fewer images an epoch (Hoffer et al. 2019, arXiv 1901.09335; with an epoch as long as before,
+    as in Touvron et al. 2020, arXiv 2012.12877).
 
     `workers` threads prepare batches ahead (default: one a core, at most 8; none for images in memory, which are
     prepared as whole batches when asked for).
@@ -55,16 +62,26 @@ class Loader:
         batch_size: int,
         *,
         shuffle_seed: int | None = None,
+        weights: Weights | None = None,
+        repeats: int = 1,
         workers: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise InvalidArgument(f"batch size {batch_size}: it must be at least 1")
         if workers is not None and workers < 0:
             raise InvalidArgument(f"{workers} workers: use 0 for none, or a positive number of threads")
+        if repeats < 1:
+            raise InvalidArgument(f"{repeats} repeats: an image comes at least once")
+        if shuffle_seed is None and (weights is not None or repeats > 1):
+            raise InvalidArgument("weights and repeats change the order of training, which needs a shuffle_seed")
+        if weights is not None and not (weights.shape == (len(source),) and weights.min() >= 0 and weights.sum() > 0):
+            raise InvalidArgument(f"weights of shape {weights.shape} for {len(source)} images: one each, none below 0")
         self.source = source
         self.transform = transform
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
+        self.weights = weights
+        self.repeats = repeats
         self.workers = default_workers(source) if workers is None else workers
 
     def __len__(self) -> int:
@@ -91,7 +108,27 @@ class Loader:
 
     def _order(self, epoch: int) -> Indices:
         n = len(self.source)
-        return np.arange(n) if self.shuffle_seed is None else permutation("order", self.shuffle_seed, epoch, n)
+        if self.shuffle_seed is None:
+            return np.arange(n)
+        order = permutation("order", self.shuffle_seed, epoch, n)
+        if self.weights is not None:
+            order = _drawn(self.weights, self.shuffle_seed, epoch)[order]
+        if self.repeats > 1:
+            order = np.repeat(order[: -(-n // self.repeats)], self.repeats)[:n]
+        return order
+
+
+def _drawn(weights: Weights, seed: int, epoch: int) -> Indices:
+    """As many indices as there are weights, in rising order, each in proportion to its weight.
+
+    One number falls into each of N equal parts of the whole weight, so that an image comes as often as it should, or
+    one less or more, and not as unevenly as independent draws would have it.
+    """
+    n = len(weights)
+    places = (np.arange(n) + uniform("draw", seed, epoch, count=n)[:, 0]) / n
+    places = np.minimum(places, np.nextafter(1.0, 0.0))
+    ends = np.cumsum(weights)
+    return np.searchsorted(ends / ends[-1], places, side="right").astype(np.int64)
 
 
 def default_workers(source: Source) -> int:
@@ -131,7 +168,9 @@ class _Work:
                 raise DataError(f"{self.source.name(index)}: {type(error).__name__}: {error}") from error
 
     def batch(self, waited: float) -> Batch:
-        return Batch(self.images, torch.from_numpy(self.source.labels[self.indices]), self.indices, waited)
+        labels, targets = torch.from_numpy(self.source.labels[self.indices]), taken(self.source.targets, self.indices)
+        several = None if targets is None else torch.from_numpy(targets.astype(np.float32))
+        return Batch(self.images, labels, self.indices, waited, several)
 
 
 def _prepare(job: tuple[_Work, slice]) -> tuple[_Work, slice]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, final
+from typing import Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,30 @@ from resnetkit.data.decode import Channels, Pixels, decode_file, printable, to_c
 
 Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
+Targets = NDArray[np.uint8]
+Weights = NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Source(Protocol):
-    """`len(source)` images of `channels` channels; `labels[i]` is the class of image `i`, 0 … num_classes-1."""
+    """`len(source)` images of `channels` channels; `labels[i]` is the class of image `i`, 0 … num_classes-1.
+
+    Indexed, because order and augmentation are addressed. A stream (a hub's data set, tar shards, an object store) is
+    to come in as another kind of source, one that is iterated over: `loader.Loader.batches` is the one place that asks
+    for an image by its index; what lies above it takes batches, and minds neither.
+    """
 
     @property
     def labels(self) -> Labels:
-        """Classes `N`."""
+        """Classes `N`. Where an image has several (`targets`), the first of them, or 0 for none: a rough stratum."""
+
+    @property
+    def targets(self) -> Targets | None:
+        """`N,num_classes` of 0 and 1 where an image may have several classes, else None."""
+
+    @property
+    def weights(self) -> Weights | None:
+        """How often each image is to be drawn in training, in proportion, `N`; None for all alike."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -58,6 +74,8 @@ class ArraySource:
     rows: Indices
     prefix: str = ""
     """put before the row's number to name an image, such as "test/" """
+    targets: Targets | None = None
+    weights: Weights | None = None
 
     @property
     def channels(self) -> Channels:
@@ -87,7 +105,10 @@ class ArraySource:
 
     def subset(self, indices: Indices) -> "ArraySource":
         """These images; the pixels are shared."""
-        return replace(self, rows=self.rows[indices], labels=self.labels[indices])
+        return replace(
+            self, rows=self.rows[indices], labels=self.labels[indices],
+            targets=taken(self.targets, indices), weights=taken(self.weights, indices),
+        )  # fmt: skip
 
     def with_channels(self, channels: Channels) -> "ArraySource":
         """The same images in grey or in colour."""
@@ -106,6 +127,8 @@ class FileSource:
     class_names: tuple[str, ...] | None
     num_classes: int
     channels: Channels = 3
+    targets: Targets | None = None
+    weights: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -124,11 +147,19 @@ class FileSource:
 
     def subset(self, indices: Indices) -> "FileSource":
         """These files."""
-        return replace(self, paths=[self.paths[index] for index in indices], labels=self.labels[indices])
+        return replace(
+            self, paths=[self.paths[index] for index in indices], labels=self.labels[indices],
+            targets=taken(self.targets, indices), weights=taken(self.weights, indices),
+        )  # fmt: skip
 
     def with_channels(self, channels: Channels) -> "FileSource":
         """The same images in grey or in colour."""
         return replace(self, channels=channels)
+
+
+def taken(values: NDArray[Number] | None, indices: Indices) -> NDArray[Number] | None:
+    """These rows of what a source may have."""
+    return None if values is None else values[indices]
 
 
 def without(source: Source, names: Collection[str]) -> Source:
