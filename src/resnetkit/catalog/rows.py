@@ -68,6 +68,11 @@ class Residual:
             )
 
     @property
+    def stem_channels(self) -> int:
+        """Channels that leave the stem."""
+        return self.stem_width
+
+    @property
     def out_channels(self) -> tuple[int, ...]:
         """Channels that leave each stage."""
         return tuple(width * _expansion(self.block) for width in self.widths)
@@ -103,6 +108,11 @@ class PreActivation:
     def __post_init__(self) -> None:
         _check(self)
         _check_stages(self.depths, self.widths)
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels that leave the stem."""
+        return self.stem_width * (self.width_factor if self.stem_widened else 1)
 
     @property
     def out_channels(self) -> tuple[int, ...]:

@@ -85,10 +85,9 @@ def _shape_key(row: Architecture) -> Architecture:
             shortcut = "pad" if row.shortcut == "none" else row.shortcut
             return replace(row, stride_at="conv2", antialias="none", stem_pool=pool, shortcut=shortcut)
         case PreActivation():
-            stem_width = row.stem_width * (row.width_factor if row.stem_widened else 1)
             widths = tuple(width * row.width_factor for width in row.widths)
             return replace(
-                row, stride_at="conv2", stem_pool="max", stem_width=stem_width, widths=widths, width_factor=1,
+                row, stride_at="conv2", stem_pool="max", stem_width=row.stem_channels, widths=widths, width_factor=1,
                 stem_widened=True, convolution="plain", shortcut="conv",
             )  # fmt: skip
         case Dense():

@@ -1,6 +1,8 @@
 """From a row to a network."""
 
-from resnetkit.catalog.rows import Architecture, Dense, PreActivation, Residual, Vgg
+from typing import Any
+
+from resnetkit.catalog.rows import Architecture, Dense, PreActivation, Residual
 from resnetkit.errors import InvalidArgument
 from resnetkit.models.densenet import DenseNet
 from resnetkit.models.network import Network
@@ -22,24 +24,16 @@ def build(
     >>> sum(weights.numel() for weights in build(architecture("resnet20"), num_classes=10).parameters())
     269722
     """
+    use: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": drop_rate}
+    residual: dict[str, Any] = {"drop_path_rate": drop_path_rate, "output_stride": output_stride}
     match row:
         case Residual():
-            return ResNet(
-                row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate,
-                drop_path_rate=drop_path_rate, output_stride=output_stride,
-            )  # fmt: skip
+            return ResNet(row, **use, **residual)
         case PreActivation():
-            return PreActResNet(
-                row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate,
-                drop_path_rate=drop_path_rate, output_stride=output_stride,
-            )  # fmt: skip
+            return PreActResNet(row, **use, **residual)
     if drop_path_rate or output_stride != 32:
         kind = type(row).__name__
         raise InvalidArgument(
             f"a {kind} network has no residual blocks: leave drop_path_rate at 0 and output_stride at 32"
         )
-    match row:
-        case Dense():
-            return DenseNet(row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
-        case Vgg():
-            return VggNet(row, num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
+    return DenseNet(row, **use) if isinstance(row, Dense) else VggNet(row, **use)

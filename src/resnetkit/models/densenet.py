@@ -6,9 +6,6 @@
 Figure 1 and table 1 of https://arxiv.org/abs/1608.06993. Module names are torchvision's.
 """
 
-# Calling a torch module is of type Any.
-# mypy: disable-error-code="no-any-return"
-
 from collections import OrderedDict
 from typing import final
 

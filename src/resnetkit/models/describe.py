@@ -1,7 +1,7 @@
 """Understanding a network without running it: it is built and traced on torch's meta device, which holds no numbers."""
 
 # Dispatch modes and storages carry no types in torch.
-# mypy: disable-error-code="no-untyped-call, no-any-return"
+# mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -67,6 +67,7 @@ def describe(
         )
         for index, stride in enumerate([*network.feature_info.reduction(), None])
     )
+    coarsest = network.feature_info.reduction()[-1]
     return Description(
         name=model if isinstance(model, str) else name_of(row),
         input_size=input_size,
@@ -78,7 +79,7 @@ def describe(
         stages=stages,
         layers=tuple(layer for _, layer in ran),
         skips=_skips(input_size, stages[:-1]),
-        padding=_padding(input_size, max(stage.stride or 1 for stage in stages)),
+        padding=(-input_size[1] % coarsest, -input_size[2] % coarsest),
     )
 
 
@@ -218,7 +219,3 @@ def _skips(input_size: tuple[int, int, int], stages: tuple[Stage, ...]) -> tuple
             scale = coarse_stride // stride
             skips.append(Skip(stage=name, size=size, upsampled=(coarse[0] * scale, coarse[1] * scale)))
     return tuple(skips)
-
-
-def _padding(input_size: tuple[int, int, int], stride: int) -> tuple[int, int]:
-    return -input_size[1] % stride, -input_size[2] % stride

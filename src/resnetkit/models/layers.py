@@ -1,8 +1,5 @@
 """The small parts that blocks are made of. Shapes are N,C,H,W."""
 
-# Calling a torch module is of type Any.
-# mypy: disable-error-code="no-any-return"
-
 from typing import final
 
 import torch
@@ -13,11 +10,12 @@ from resnetkit.catalog.rows import AntialiasKind, AttentionKind
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Conv2d:
-    """A convolution that keeps height and width at stride 1; no bias, for a norm always follows."""
+    in_channels: int, out_channels: int, kernel: int, *,
+    stride: int = 1, dilation: int = 1, groups: int = 1, kind: type[nn.Conv2d] = nn.Conv2d,
+) -> nn.Conv2d:  # fmt: skip
+    """A convolution that keeps height and width at stride 1; no bias, for a norm always follows or stands before."""
     padding = dilation * (kernel - 1) // 2
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
+    return kind(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
 
 
 def normalisation(kind: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
@@ -68,6 +66,12 @@ def attention(kind: AttentionKind, channels: int, ratio: float) -> nn.Module:
             return nn.Identity()
 
 
+def neighbours_mean(x: Tensor, distance: int) -> Tensor:
+    """The mean of 2×2 places `distance` apart; N,C,H,W to N,C,H - distance,W - distance."""
+    rows = (x[:, :, :-distance] + x[:, :, distance:]) / 2
+    return (rows[..., :-distance] + rows[..., distance:]) / 2
+
+
 @final
 class Average(nn.Module):
     """The mean of 2×2 neighbours, `dilation` apart, at every `stride`-th place.
@@ -90,9 +94,7 @@ class Average(nn.Module):
         if self.stride > 1:
             return F.avg_pool2d(x, 2, self.stride, ceil_mode=True, count_include_pad=False)
         d = self.dilation
-        x = F.pad(x, (0, d, 0, d), mode="replicate")
-        rows = (x[:, :, :-d] + x[:, :, d:]) / 2
-        return (rows[..., :-d] + rows[..., d:]) / 2
+        return neighbours_mean(F.pad(x, (0, d, 0, d), mode="replicate"), d)
 
 
 @final
@@ -114,8 +116,7 @@ class Blur(nn.Module):
         x = F.pad(x, (d, d, d, d), mode="reflect")
         if d == 1:
             return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2, self.stride)
-        x = (x[:, :, : -2 * d] + 2 * x[:, :, d:-d] + x[:, :, 2 * d :]) / 4
-        return (x[..., : -2 * d] + 2 * x[..., d:-d] + x[..., 2 * d :]) / 4
+        return neighbours_mean(neighbours_mean(x, d), d)
 
 
 def antialiasing(kind: AntialiasKind, stride: int, dilation: int) -> nn.Module:

@@ -1,8 +1,8 @@
 """Where each block of a residual network stands: its channels, stride, dilation and drop rate, before any tensor is."""
 
 from dataclasses import dataclass
-from itertools import accumulate
 
+from resnetkit.catalog.rows import PreActivation, Residual
 from resnetkit.errors import InvalidArgument
 
 OUTPUT_STRIDES = (8, 16, 32)
@@ -33,45 +33,43 @@ class Place:
 
 
 def plan_stages(
-    depths: tuple[int, ...], out_channels: tuple[int, ...], *,
-    stem_channels: int, stem_stride: int, output_stride: int, drop_path_rate: float,
-) -> tuple[tuple[Place, ...], ...]:  # fmt: skip
-    """The places of each stage.
+    row: Residual | PreActivation, *, output_stride: int, drop_path_rate: float
+) -> tuple[tuple[tuple[Place, ...], ...], tuple[int, ...]]:
+    """The places of each stage, and the strides against the image: of the stem's map, then of each stage's.
 
     Every stage but the first halves height and width. Where that would pass `output_stride`, the stride becomes 1 and
     what comes after reads a dilated grid: at every place of the coarse grid the network computes what it did before,
     so that trained weights keep their meaning. The drop rate grows linearly from 0 at the first block to the full
     rate at the last.
 
-    >>> stages = plan_stages((2, 2, 2, 2), (64, 128, 256, 512), stem_channels=64, stem_stride=4,
-    ...     output_stride=16, drop_path_rate=0.0)
+    >>> stages, strides = plan_stages(Residual("basic", (2, 2, 2, 2)), output_stride=16, drop_path_rate=0.0)
     >>> [(first.stride, first.dilation_before, first.dilation) for first, *_ in stages]
     [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]
+    >>> strides
+    (2, 4, 8, 16, 16)
     """
     if not 0 <= drop_path_rate < 1:
         raise InvalidArgument(f"drop_path_rate {drop_path_rate} is a share of samples: from 0 to below 1")
     if output_stride not in OUTPUT_STRIDES:
         raise InvalidArgument(f"output_stride {output_stride} is not possible: choose 8, 16 or 32")
-    if output_stride != 32 and stem_stride < 4:
+    stem_stride = 1 if row.stem == "conv3" else 2
+    reduction = stem_stride * (1 if row.stem_pool == "none" else 2)
+    if output_stride != 32 and reduction < 4:
         raise InvalidArgument(f"output_stride {output_stride} is for networks that reach 32; this one has a small stem")
-    last_block = max(1, sum(depths) - 1)
+    last_block = max(1, sum(row.depths) - 1)
     stages: list[tuple[Place, ...]] = []
-    channels, reduction, dilation, block = stem_channels, stem_stride, 1, 0
-    for stage, (depth, out) in enumerate(zip(depths, out_channels, strict=True)):
+    strides = [stem_stride]
+    channels, dilation, block = row.stem_channels, 1, 0
+    for stage, (depth, out) in enumerate(zip(row.depths, row.out_channels, strict=True)):
         stride, dilation_before = (1 if stage == 0 else 2), dilation
         if reduction * stride > output_stride:
             stride, dilation = 1, dilation * stride
         reduction *= stride
+        strides.append(reduction)
         places = []
         for _ in range(depth):
             rate = drop_path_rate * block / last_block
             places.append(Place(channels, out, stride, dilation, dilation_before, rate))
             channels, stride, dilation_before, block = out, 1, dilation, block + 1
         stages.append(tuple(places))
-    return tuple(stages)
-
-
-def reductions(stem_stride: int, stages: tuple[tuple[Place, ...], ...]) -> tuple[int, ...]:
-    """Pixels of the image, along one side, for one place of each stage's output."""
-    return tuple(accumulate((stage[0].stride for stage in stages), lambda total, stride: total * stride,
-                            initial=stem_stride))[1:]  # fmt: skip
+    return tuple(stages), tuple(strides)

@@ -8,11 +8,10 @@ whole network. A shortcut that must project reads the activated input, one that 
 Module names are timm's.
 """
 
-# Calling a torch module is of type Any.
-# mypy: disable-error-code="no-any-return"
-
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import final
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from resnetkit.catalog.rows import PreActivation, PreActivationNorm
 from resnetkit.models.layers import Average, convolution, drop_path, normalisation
 from resnetkit.models.network import FeatureInfo, Network, Step, initialise_convolutions
-from resnetkit.models.plan import Place, plan_stages, reductions
+from resnetkit.models.plan import Place, plan_stages
 
 
 @final
@@ -36,12 +35,9 @@ class StandardisedConv2d(nn.Conv2d):
         return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
 
-def standardised_convolution(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, dilation: int = 1
-) -> nn.Conv2d:
-    """`layers.convolution` with standardised filters."""
-    padding = dilation * (kernel - 1) // 2
-    return StandardisedConv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
+CONVOLUTIONS: dict[str, Callable[..., nn.Conv2d]] = {
+    "plain": convolution, "standardised": partial(convolution, kind=StandardisedConv2d),
+}  # fmt: skip
 
 
 @final
@@ -99,9 +95,6 @@ def activation(kind: PreActivationNorm) -> nn.Module:
     return nn.ReLU(inplace=True) if kind in ("batch", "group") else nn.Identity()
 
 
-CONVOLUTIONS: dict[str, Callable[..., nn.Conv2d]] = {"plain": convolution, "standardised": standardised_convolution}
-
-
 def projection(row: PreActivation, place: Place) -> nn.Module | None:
     """What fits the activated input to the block's output; None where the input fits as it is."""
     if not place.changes_shape:
@@ -114,8 +107,29 @@ def projection(row: PreActivation, place: Place) -> nn.Module | None:
     return nn.Sequential(OrderedDict(pool=pool, conv=convolve(place.in_channels, place.out_channels, 1)))
 
 
+class PreActBlock(nn.Module, ABC):
+    """Norm and activation, then what the kinds of block differ in, beside a shortcut."""
+
+    def __init__(self, row: PreActivation, place: Place) -> None:
+        super().__init__()
+        self.downsample = projection(row, place)
+        self.act = activation(row.norm)
+        self.norm1 = norm_layer(row.norm, place.in_channels)
+        self.drop_path = drop_path(place.drop_path_rate)
+
+    @abstractmethod
+    def residual(self, active: Tensor) -> Tensor:
+        """What the block adds, from its activated input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N,C,H,W to N,C',H/stride,W/stride."""
+        active = self.act(self.norm1(x))
+        shortcut = x if self.downsample is None else self.downsample(active)
+        return self.drop_path(self.residual(active)) + shortcut
+
+
 @final
-class PreActBasicBlock(nn.Module):
+class PreActBasicBlock(PreActBlock):
     """Two 3×3 convolutions, each behind its norm and activation.
 
     >>> place = Place(in_channels=64, out_channels=128, stride=2)
@@ -124,32 +138,20 @@ class PreActBasicBlock(nn.Module):
     """
 
     def __init__(self, row: PreActivation, place: Place) -> None:
-        super().__init__()
-        convolve = CONVOLUTIONS[row.convolution]
-        width = place.out_channels
-        self.downsample = projection(row, place)
-        self.act = activation(row.norm)
-        self.norm1 = norm_layer(row.norm, place.in_channels)
+        super().__init__(row, place)
+        convolve, width = CONVOLUTIONS[row.convolution], place.out_channels
         self.conv1 = convolve(place.in_channels, width, 3, stride=place.stride, dilation=place.dilation_before)
         self.norm2 = norm_layer(row.norm, width)
         self.conv2 = convolve(width, width, 3, dilation=place.dilation)
-        self.drop_path = drop_path(place.drop_path_rate)
 
     def residual(self, active: Tensor) -> Tensor:
-        """What the block adds, from its activated input."""
-        x: Tensor = self.conv1(active)
-        x = self.conv2(self.act(self.norm2(x)))
-        return self.drop_path(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N,C,H,W to N,C',H/stride,W/stride."""
-        active = self.act(self.norm1(x))
-        shortcut = x if self.downsample is None else self.downsample(active)
-        return self.residual(active) + shortcut
+        """Convolution, norm, activation, convolution."""
+        x = self.conv1(active)
+        return self.conv2(self.act(self.norm2(x)))
 
 
 @final
-class PreActBottleneck(nn.Module):
+class PreActBottleneck(PreActBlock):
     """A 3×3 convolution between two 1×1, each behind its norm and activation.
 
     >>> place = Place(in_channels=256, out_channels=512, stride=2)
@@ -158,34 +160,22 @@ class PreActBottleneck(nn.Module):
     """
 
     def __init__(self, row: PreActivation, place: Place) -> None:
-        super().__init__()
-        convolve = CONVOLUTIONS[row.convolution]
-        width = place.out_channels // 4
+        super().__init__(row, place)
+        convolve, width = CONVOLUTIONS[row.convolution], place.out_channels // 4
         early = row.stride_at == "conv1"
         stride1, stride2 = (place.stride, 1) if early else (1, place.stride)
         dilation = place.dilation if early else place.dilation_before
-        self.downsample = projection(row, place)
-        self.act = activation(row.norm)
-        self.norm1 = norm_layer(row.norm, place.in_channels)
         self.conv1 = convolve(place.in_channels, width, 1, stride=stride1)
         self.norm2 = norm_layer(row.norm, width)
         self.conv2 = convolve(width, width, 3, stride=stride2, dilation=dilation)
         self.norm3 = norm_layer(row.norm, width)
         self.conv3 = convolve(width, place.out_channels, 1)
-        self.drop_path = drop_path(place.drop_path_rate)
 
     def residual(self, active: Tensor) -> Tensor:
-        """What the block adds, from its activated input."""
-        x: Tensor = self.conv1(active)
+        """Convolution, then twice norm, activation, convolution."""
+        x = self.conv1(active)
         x = self.conv2(self.act(self.norm2(x)))
-        x = self.conv3(self.act(self.norm3(x)))
-        return self.drop_path(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N,C,H,W to N,C',H/stride,W/stride."""
-        active = self.act(self.norm1(x))
-        shortcut = x if self.downsample is None else self.downsample(active)
-        return self.residual(active) + shortcut
+        return self.conv3(self.act(self.norm3(x)))
 
 
 @final
@@ -230,23 +220,16 @@ class PreActResNet(Network):
     ) -> None:  # fmt: skip
         super().__init__(row, num_classes, in_chans, drop_rate)
         block = PreActBasicBlock if row.block == "basic" else PreActBottleneck
-        stem_channels = row.stem_width * (row.width_factor if row.stem_widened else 1)
-        stem_stride = (1 if row.stem == "conv3" else 2) * (1 if row.stem_pool == "none" else 2)
-        stages = plan_stages(
-            row.depths, row.out_channels, stem_channels=stem_channels, stem_stride=stem_stride,
-            output_stride=output_stride, drop_path_rate=drop_path_rate,
-        )  # fmt: skip
+        stages, strides = plan_stages(row, output_stride=output_stride, drop_path_rate=drop_path_rate)
         self.num_features = row.out_channels[-1]
-        self.stem = stem(row, in_chans, stem_channels)
+        self.stem = stem(row, in_chans)
         self.stages = nn.Sequential(*(Stage([block(row, place) for place in places]) for places in stages))
         self.norm = norm_layer(row.norm, self.num_features)
         self.act = activation(row.norm)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Sequential(OrderedDict(fc=self.new_classifier(num_classes)))
-        self.feature_info = FeatureInfo(
-            ("stem", *(f"stages.{index}" for index in range(len(stages)))), (stem_channels, *row.out_channels),
-            (1 if row.stem == "conv3" else 2, *reductions(stem_stride, stages)),
-        )  # fmt: skip
+        names = ("stem", *(f"stages.{index}" for index in range(len(stages))))
+        self.feature_info = FeatureInfo(names, (row.stem_channels, *row.out_channels), strides)
         initialise_convolutions(self)
 
     def new_classifier(self, num_classes: int) -> nn.Module:
@@ -264,9 +247,9 @@ class PreActResNet(Network):
         return self.act(self.norm(x))
 
 
-def stem(row: PreActivation, in_chans: int, width: int) -> nn.Sequential:
+def stem(row: PreActivation, in_chans: int) -> nn.Sequential:
     """What reads the image; the pool that halves it comes last. The blocks bring the norm that follows."""
-    convolve = CONVOLUTIONS[row.convolution]
+    convolve, width = CONVOLUTIONS[row.convolution], row.stem_channels
     match row.stem:
         case "conv7":
             parts: dict[str, nn.Module] = {"conv": convolve(in_chans, width, 7, stride=2)}

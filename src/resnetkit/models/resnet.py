@@ -8,9 +8,6 @@ Figures 2 and 5 of https://arxiv.org/abs/1512.03385. Module names are torchvisio
 torchvision's and timm's).
 """
 
-# Calling a torch module is of type Any.
-# mypy: disable-error-code="no-any-return"
-
 from typing import final
 
 from torch import Tensor, nn
@@ -28,7 +25,7 @@ from resnetkit.models.layers import (
     normalisation,
 )
 from resnetkit.models.network import FeatureInfo, Network, Step, initialise_convolutions
-from resnetkit.models.plan import Place, plan_stages, reductions
+from resnetkit.models.plan import Place, plan_stages
 
 
 @final
@@ -204,21 +201,14 @@ class ResNet(Network):
         self.bn1 = normalisation(row.norm, row.stem_width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = stem_pool(row)
-        stem_stride = (1 if row.stem == "conv3" else 2) * (1 if row.stem_pool == "none" else 2)
-        stages = plan_stages(
-            row.depths, row.out_channels, stem_channels=row.stem_width, stem_stride=stem_stride,
-            output_stride=output_stride, drop_path_rate=drop_path_rate,
-        )  # fmt: skip
+        stages, strides = plan_stages(row, output_stride=output_stride, drop_path_rate=drop_path_rate)
         self.stage_names = tuple(f"layer{number}" for number in range(1, len(stages) + 1))
         for name, places in zip(self.stage_names, stages, strict=True):
             self.add_module(name, nn.Sequential(*(block(row, place) for place in places)))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.num_features = row.out_channels[-1]
         self.fc = self.new_classifier(num_classes)
-        self.feature_info = FeatureInfo(
-            ("relu", *self.stage_names), (row.stem_width, *row.out_channels),
-            (1 if row.stem == "conv3" else 2, *reductions(stem_stride, stages)),
-        )  # fmt: skip
+        self.feature_info = FeatureInfo(("relu", *self.stage_names), (row.stem_channels, *row.out_channels), strides)
 
         initialise_convolutions(self)
         for module in self.modules():

@@ -8,10 +8,10 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 from resnetkit.errors import InvalidArgument
 from resnetkit.models.densenet import DenseLayer
 from resnetkit.models.network import Network
-from resnetkit.models.preact import PreActBasicBlock, PreActBottleneck
+from resnetkit.models.preact import PreActBlock
 from resnetkit.models.resnet import BasicBlock, Bottleneck
 
-BLOCKS = (BasicBlock, Bottleneck, PreActBasicBlock, PreActBottleneck, DenseLayer)
+BLOCKS = (BasicBlock, Bottleneck, PreActBlock, DenseLayer)
 
 
 def fit_input_channels(weight: Tensor, in_chans: int) -> Tensor:

@@ -3,9 +3,6 @@
 Table 1 of https://arxiv.org/abs/1409.1556. Module names are torchvision's.
 """
 
-# Calling a torch module is of type Any.
-# mypy: disable-error-code="no-any-return"
-
 from typing import final
 
 from torch import Tensor, nn
