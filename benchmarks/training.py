@@ -30,6 +30,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     from resnetkit.catalog.preprocessing import Preprocess
     from resnetkit.catalog.recipes import Recipe
     from resnetkit.data.memory import keep_freed_memory
+    from resnetkit.tasks.objective import Objective
     from resnetkit.training.optimisation import Optimiser
     from resnetkit.training.precision import faster_precision
     from resnetkit.training.step import train_step
@@ -42,6 +43,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     )
     labels = torch.randint(0, 10, (batch,))
     preprocess, recipe = Preprocess.for_size(size), Recipe()
+    objective = Objective(recipe.loss, smoothing=recipe.label_smoothing)
     precision = faster_precision(network, images, labels, preprocess=preprocess)
     optimiser = Optimiser(network, recipe)
     times: list[float] = []
@@ -50,7 +52,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
         began = time.perf_counter()
         train_step(
             network, optimiser, images, labels,
-            preprocess=preprocess, lr=0.01, label_smoothing=recipe.label_smoothing, precision=precision,
+            preprocess=preprocess, objective=objective, lr=0.01, precision=precision,
         )  # fmt: skip
         times.append(time.perf_counter() - began)
     return batch / statistics.median(times[2:]), precision

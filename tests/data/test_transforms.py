@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnetkit.catalog.preprocessing import IMAGENET_MEAN, IMAGENET_STD, CropMode, Interpolation, Preprocess
-from resnetkit.catalog.pretrained import pretrained_weights
+from resnetkit.catalog.preprocessing import CropMode, Interpolation, Preprocess
 from resnetkit.data.decode import Pixels, decode
 from resnetkit.data.transforms import EvalTransform, normalise
 
@@ -81,34 +79,6 @@ def test_real_photos_within_one_grey_level_of_pillow(
     row = Preprocess.for_size(224, crop_share=0.875, crop_mode=crop_mode, interpolation=interpolation)
     for path in sorted((real_data / "imagenet_photos").glob("*.JPEG"))[:12]:
         assert largest_difference(decode(path), row) <= 1, path.name
-
-
-def evaluation_rows() -> list[Preprocess]:
-    """How the published weights are evaluated, each manner once, with either rule for the longer side."""
-    rows = {replace(each.preprocess, mean=IMAGENET_MEAN, std=IMAGENET_STD) for each in pretrained_weights().values()}
-    rows |= {replace(row, rounding="round") for row in rows}
-    return sorted(rows, key=lambda row: (row.size, row.resize, row.interpolation, row.rounding))
-
-
-@pytest.mark.parametrize(
-    "row", evaluation_rows(), ids=lambda row: f"{row.resize}-{row.size[0]}-{row.interpolation}-{row.rounding}"
-)
-def test_every_published_evaluation_is_pillows(row: Preprocess) -> None:
-    """Resize the short side, cut or round the other, take the middle; all of it said again here, in Pillow's terms."""
-    chance = np.random.default_rng(row.resize)
-    smooth = Image.fromarray(chance.integers(0, 256, (9, 7, 3), dtype=np.uint8)).resize((211, 301))
-    edges = np.where(chance.random((301, 211, 1)) < 0.1, 255, np.asarray(smooth)).astype(np.uint8)
-    for pixels in (edges, edges.transpose(1, 0, 2).copy(), np.kron(edges[:250, :167], np.ones((2, 3, 1), np.uint8))):
-        image = Image.fromarray(pixels)
-        short, long = min(image.size), max(image.size)
-        exact = row.resize * long / short
-        other = int(exact) if row.rounding == "floor" else round(exact)
-        size = (row.resize, other) if image.width < image.height else (other, row.resize)
-        resized = image.resize(size, RESAMPLING[row.interpolation])
-        left, top = round((size[0] - row.size[1]) / 2), round((size[1] - row.size[0]) / 2)
-        expected = np.asarray(resized.crop((left, top, left + row.size[1], top + row.size[0])))
-        found = EvalTransform(row)(pixels).permute(1, 2, 0).numpy()
-        assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_the_crop_is_the_middle() -> None:

@@ -16,8 +16,8 @@ from resnetkit.api.training import resume, train
 from resnetkit.errors import InvalidArgument
 from resnetkit.training import duration
 from resnetkit.training.duration import Clock, Steps
-from resnetkit.training.optimisation import learning_rate
 from resnetkit.training.plan import Budget, Plan
+from resnetkit.training.schedule import learning_rate
 from resnetkit.training.snapshot import Position
 
 

@@ -17,6 +17,13 @@ from resnetkit.errors import CheckpointError, RunError, WriteFailed
 from resnetkit.training.run import Run
 
 FLAGS = ("--epochs", "3", "--deterministic", "--checkpoint-steps", "2", "--batch-size", "256", "--device", "cpu")
+# Whatever a step may draw, keep or average.
+EVERYTHING = (
+    "--drop-path", "0.2", "--dropout", "0.1", "--ema-decay", "0.9", "--ema-every", "2", "--clip-norm", "5",
+    "--early-sizes", "4", "6", "--early-until", "0.3", "0.6",
+    "--head-epochs", "0.5", "--layer-decay", "0.7", "--loss", "bce", "--optimiser", "lamb",
+    "--lr", "0.01",
+)  # fmt: skip
 
 
 def command(*words: str | Path) -> list[str]:
@@ -46,6 +53,18 @@ def wait_for_step(run: Path, step: int, process: "subprocess.Popen[str]") -> Non
             return
         time.sleep(0.002)
     raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1]}")
+
+
+@pytest.fixture(scope="module")
+def regularised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The like with everything that a recipe can add to a step."""
+    run = tmp_path_factory.mktemp("regularised") / "run"
+    done = subprocess.run(
+        command("train", "digits", *FLAGS, *EVERYTHING, "--output", run),
+        capture_output=True, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +105,15 @@ def test_killed_twice_and_resumed_it_ends_bit_for_bit_as_if_never_stopped(tmp_pa
     assert "resumed" in done.stderr
     assert_same_end(run, whole)
     assert not list(run.rglob("*.part")), "a finished run leaves no temporary file"
+
+
+def test_with_every_regulariser_it_ends_bit_for_bit_as_if_never_stopped(tmp_path: Path, regularised: Path):
+    run = tmp_path / "run"
+    process = start("train", "digits", *FLAGS, *EVERYTHING, "--output", run)
+    wait_for_step(run, 8, process)
+    kill(process)
+    resume(run)
+    assert_same_end(run, regularised)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -9,6 +9,7 @@ from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipes import Recipe
 from resnetkit.models import build
+from resnetkit.tasks.objective import Objective
 from resnetkit.training.optimisation import Optimiser
 from resnetkit.training.step import train_step
 
@@ -23,11 +24,12 @@ def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
     recipe = Recipe(momentum=0.9, weight_decay=0.01, label_smoothing=0.1)
     optimiser = Optimiser(network, recipe)
 
+    objective = Objective("cross_entropy", smoothing=0.1)
     velocity = {}
     for _ in range(2):
         result = train_step(
             network, optimiser, images, labels,
-            preprocess=preprocess, lr=0.05, label_smoothing=0.1, precision="float32",
+            preprocess=preprocess, objective=objective, lr=0.05, precision="float32",
         )  # fmt: skip
 
         twin.train()
@@ -48,3 +50,27 @@ def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
 
     for (name, ours), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_batch_in_pieces_is_one_step_of_the_whole_batch():
+    preprocess = Preprocess.for_size(16)
+    images = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    ends = []
+    for pieces in (1, 3, 7):
+        torch.manual_seed(0)
+        network = build(architecture("resnet50d"), num_classes=5)
+        for module in network.modules():  # a piece has its own statistics, so that only without them the sums agree
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.train = lambda mode=True, own=module: own
+                module.training = False
+        optimiser = Optimiser(network, Recipe(weight_decay=0.0))
+        result = train_step(
+            network, optimiser, images, labels, preprocess=preprocess,
+            objective=Objective("cross_entropy"), lr=0.1, precision="float32", pieces=pieces,
+        )  # fmt: skip
+        assert result.images == 7
+        ends.append((result.loss, network.fc.weight.detach(), network.conv1[0].weight.detach()))
+    for end in ends[1:]:
+        torch.testing.assert_close(end[0], ends[0][0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(end[1:], ends[0][1:], rtol=1e-3, atol=1e-5)

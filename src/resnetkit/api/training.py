@@ -3,18 +3,18 @@
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from resnetkit.api.devices import best_device
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
 from resnetkit.catalog.pretrained import pretrained as published
 from resnetkit.catalog.recipes import RECIPES, Precision, Recipe, recipe_from_dict
-from resnetkit.data.augmentation import policy_for, train_transform
+from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data
@@ -24,6 +24,7 @@ from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError, UnknownName
 from resnetkit.models import Network, build, fit_weights
 from resnetkit.training.duration import plan_budget
+from resnetkit.training.images import GrowingImages, TrainingImages
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan, is_plan, recipe_fields
 from resnetkit.training.planning import (
@@ -33,6 +34,7 @@ from resnetkit.training.planning import (
     default_recipe,
     preprocess_for,
     resolve_recipe,
+    training_sizes,
 )
 from resnetkit.training.precision import faster_precision
 from resnetkit.training.progress import Listener, Remark, nobody
@@ -134,8 +136,9 @@ def train(
     dataset = open_data(data, seed=seed, val_share=0.1 if val_share is None else val_share)
     check_trainable(dataset)
     dataset, images = _inspect(dataset, skip_broken, workers, listener)
-    fields_given = {**(base or {}), **overrides}
-    chosen = resolve_recipe(replace(default_recipe(images), **fields_given), images, dataset)
+    published_recipe = recipe in RECIPES and base is not None and "batch_size" not in overrides
+    recipe_asked = _overridden(replace(default_recipe(images), **(base or {})), overrides)
+    chosen = resolve_recipe(recipe_asked, images, dataset, batch_stated=not published_recipe)
     start = chosen_model or _named_model(default_model(images))
     _set_determinism(deterministic)
     plan = Plan(
@@ -215,6 +218,13 @@ def _named_recipe(recipe: str | Path | Recipe) -> dict[str, Any]:
     raise UnknownName("recipe", str(recipe), RECIPES, "(a name, or the path of a YAML file)")
 
 
+def _overridden(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with some fields replaced; where its batch size is, but not its rate, the rate follows."""
+    if "batch_size" in overrides and "lr" not in overrides:
+        recipe = recipe.with_batch(overrides["batch_size"])
+    return replace(recipe, **overrides)
+
+
 @dataclass(frozen=True)
 class _Start:
     """A network before training: its name and row, the file of its first weights, and how their images were scaled."""
@@ -255,7 +265,10 @@ def _inspect(
 def _new_network(plan: Plan) -> Network:
     """The network before its first step: weights by the seed, or from the file it starts from."""
     torch.manual_seed(plan.seed)
-    network = build(plan.model.row, num_classes=plan.data.num_classes, in_chans=plan.model.in_chans)
+    network = build(
+        plan.model.row, num_classes=plan.data.num_classes, in_chans=plan.model.in_chans,
+        drop_rate=plan.recipe.dropout, drop_path_rate=plan.recipe.drop_path,
+    )  # fmt: skip
     if plan.model.weights is not None:
         _start_from(network, plan.model.weights)
     network.to(plan.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -267,25 +280,31 @@ def _start_from(network: Network, weights: str) -> None:
     network.load_state_dict(fit_weights(network, open_model(weights).network.state_dict()))
 
 
-def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[Loader, Loader | None]:
-    recipe, preprocess = plan.recipe, plan.preprocess
+def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[TrainingImages, Loader | None]:
+    recipe, source = plan.recipe, dataset.split("train")
     batch_size = recipe.batch_size or 1
-    policy = policy_for(preprocess.size, kind=recipe.augmentation, flip=bool(recipe.flip))
-    train = Loader(
-        dataset.split("train"), train_transform(policy, preprocess), batch_size, shuffle_seed=plan.seed, workers=workers
-    )
+
+    def loader(size: int | None) -> Loader:
+        preprocess = plan.preprocess.restated(image_size=size)
+        policy = policy_for(preprocess.size, kind=recipe.augmentation, flip=bool(recipe.flip))
+        if isinstance(policy, RandomResizedCrop):
+            policy = replace(policy, scale=(recipe.crop_scale, 1.0))
+        transform = train_transform(policy, preprocess)
+        return Loader(source, transform, batch_size, shuffle_seed=plan.seed, workers=workers)
+
+    train = GrowingImages(loader, training_sizes(recipe))
     val = None
     if "val" in dataset.splits and len(dataset.split("val")):
-        val = Loader(dataset.split("val"), EvalTransform(preprocess), 2 * batch_size, workers=workers)
+        val = Loader(dataset.split("val"), EvalTransform(plan.preprocess), 2 * batch_size, workers=workers)
     return train, val
 
 
-def _precision(network: nn.Module, plan: Plan, loader: Loader) -> Precision:
+def _precision(network: Network, plan: Plan, images: TrainingImages) -> Precision:
     if plan.recipe.precision != "auto":
         return plan.recipe.precision
     if plan.deterministic:
         return "float32"
-    batches = loader.batches(0)
+    batches = images.batches(progress=1.0)  # at full size, where most of the time goes
     batch = next(batches)
     batches.close()
     return faster_precision(network, batch.images, batch.labels, preprocess=plan.preprocess)

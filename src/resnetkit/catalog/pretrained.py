@@ -54,7 +54,7 @@ def pretrained_weights() -> Mapping[str, Pretrained]:
     """Name → row of all published weights whose architecture the catalogue builds.
 
     >>> pretrained_weights()["resnet50.a1_in1k"].top1
-    0.80382
+    0.8038
     """
     return {name: _row(name, values) for name, values in _file()["weights"].items()
             if name.split(".")[0] in ARCHITECTURES}  # fmt: skip

@@ -3,13 +3,13 @@
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from resnetkit.api.catalogue import list_models
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.pretrained import pretrained_weights
 from resnetkit.cli.console import print_json, remarks, results
 from resnetkit.cli.flags import Common, Switch
-from resnetkit.tables import aligned
 
 _NONE = Common()
 
@@ -38,7 +38,7 @@ def list_command(
         kind = "published weights match" if pretrained else "architecture matches"
         remarks.print(f"resnetkit: no {kind} {pattern!r}; resnetkit list shows all")
         return 1
-    results.print("\n".join(_published(names) if pretrained else _architectures(names)))
+    results.print(_published(names) if pretrained else _architectures(names))
     if pretrained:
         remarks.print(f"\n{len(names)} published weights. Use one: resnetkit predict {names[0]} photo.jpg")
     else:
@@ -46,20 +46,28 @@ def list_command(
     return 0
 
 
-def _architectures(names: list[str]) -> list[str]:
-    rows = []
+def _architectures(names: list[str]) -> Table:
+    table = _table("name", "network", "blocks in each stage", "channels out of each stage")
     for name in names:
         row = architecture(name)
-        kind = f"{type(row).__name__} {getattr(row, 'block', '')}".strip()
-        rows.append((name, kind, "-".join(map(str, row.depths)), "-".join(map(str, row.out_channels))))
-    return aligned(("name", "network", "blocks in each stage", "channels out of each stage"), rows, left=4)
+        kind = getattr(row, "block", "")
+        depths, channels = "-".join(map(str, row.depths)), "-".join(map(str, row.out_channels))
+        table.add_row(name, f"{type(row).__name__} {kind}".strip(), depths, channels)
+    return table
 
 
-def _published(names: list[str]) -> list[str]:
-    rows = []
+def _published(names: list[str]) -> Table:
+    table = _table("name", "ImageNet top 1", "input", "classes", "licence")
     for name in names:
         weights = pretrained_weights()[name]
-        top1 = "–" if weights.top1 is None else f"{100 * weights.top1:.2f} % at {weights.scored_at} px"
-        licence, size = weights.licence or "–", f"{weights.preprocess.size[0]} px"
-        rows.append((name, top1, size, str(weights.num_classes or "–"), licence))
-    return aligned(("name", "ImageNet top 1", "input", "classes", "licence"), rows, left=5)
+        size = weights.scored_at or weights.train_size
+        top1 = "–" if weights.top1 is None else f"{100 * weights.top1:.2f} % at {size} px"
+        table.add_row(name, top1, f"{weights.preprocess.size[0]} px", str(weights.num_classes), weights.licence or "–")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table

@@ -1,42 +1,15 @@
 """`resnetkit train`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from resnetkit.catalog.recipes import Augmentation, Precision
 from resnetkit.cli import BEGAN
 from resnetkit.cli.console import percent, print_json, remarks
 from resnetkit.cli.flags import Common, Switch
+from resnetkit.cli.recipe_flags import RecipeFlags
 from resnetkit.errors import InvalidArgument
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RecipeFlags:
-    """Fields of the recipe; what is not given is taken from --recipe, or decided from the data."""
-
-    epochs: int | None = None
-    """Passes over the training images (default: 30)."""
-    batch_size: Annotated[int | None, Parameter(name=["--batch-size", "-b"])] = None
-    """Images a step (default: 32 for photos, 128 for small images, fewer where there are few)."""
-    lr: float | None = None
-    """Peak learning rate (default: 0.2 at 128 images a step, in proportion)."""
-    weight_decay: float | None = None
-    """Decay of the weights; norms and biases do not decay."""
-    label_smoothing: float | None = None
-    """Share of a label given to all classes alike (default: 0.1)."""
-    image_size: int | None = None
-    """Side of the square the network sees, in pixels (default: small images' own size, else 224)."""
-    augmentation: Augmentation | None = None
-    """How pictures are varied: photo (random resized crop), small (random shift), none."""
-    flip: Annotated[bool | None, Parameter(negative="--no-flip")] = None
-    """Mirror pictures left and right at random."""
-    precision: Precision | None = None
-    """auto tries bf16 for a few steps and takes it where it is faster."""
-
 
 _RECIPE = RecipeFlags()
 _NONE = Common()
@@ -103,7 +76,7 @@ def train_command(
     from resnetkit.api.training import train
     from resnetkit.cli.training_display import TrainingDisplay
 
-    if minutes is not None and flags.epochs is not None:
+    if minutes is not None and vars(flags)["epochs"] is not None:
         raise InvalidArgument("--minutes and --epochs both say how long to train: give one of them")
     if resume is not None:
         if data is not None or model is not None or recipe is not None or flags != _RECIPE or output is not None:

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Protocol, final
 
-from torch import nn
-
 from resnetkit.data.loader import Loader
+from resnetkit.models import Network
 from resnetkit.tasks.classifier import TorchClassifier
+from resnetkit.training.images import TrainingImages
 from resnetkit.training.plan import Budget, Plan
 from resnetkit.training.precision import Probe
 from resnetkit.training.snapshot import Position
@@ -129,7 +129,7 @@ def duration_of(plan: Plan, steps_an_epoch: int, *, began: float, spent: float) 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Seconds of a step, of a whole validation, and since `began`."""
+    """Seconds of a step (the mean over the training), of a whole validation, and since `began`."""
 
     step: float
     validating: float
@@ -137,7 +137,7 @@ class _Measured:
 
 
 def plan_budget(
-    minutes: float, network: nn.Module, plan: Plan, train: Loader, val: Loader | None, *, began: float
+    minutes: float, network: Network, plan: Plan, train: TrainingImages, val: Loader | None, *, began: float
 ) -> Budget:
     """How many steps fit into `minutes` since `began`, from a few steps and a validation batch on a copy."""
     seconds = 60 * minutes
@@ -157,14 +157,26 @@ def plan_budget(
 
 
 def _measure(
-    network: nn.Module, plan: Plan, train: Loader, val: Loader | None, seconds: float, began: float
+    network: Network, plan: Plan, train: TrainingImages, val: Loader | None, seconds: float, began: float
 ) -> _Measured:
+    ends = (*train.begins[1:], 1.0)
+    each = seconds / len(ends)
+    step = sum(
+        (end - begin) * _step_seconds(network, plan, train, begin, each)
+        for begin, end in zip(train.begins, ends, strict=True)
+    )
+    validating = _validation_seconds(network, plan, val) if val else 0.0
+    return _Measured(step, validating, time.monotonic() - began)
+
+
+def _step_seconds(network: Network, plan: Plan, train: TrainingImages, progress: float, seconds: float) -> float:
+    """A step with images of the size that belongs to `progress`, from trials of about `seconds`."""
     probe, times = None, []
     start = time.perf_counter()
     mark = start
-    batches = train.batches(0)
+    batches = train.batches(progress=progress)
     for batch in batches:
-        probe = probe or Probe(network, batch.images, batch.labels, plan.preprocess, plan.recipe.precision)
+        probe = probe or Probe(network, batch.images, batch.labels, plan.preprocess, plan.recipe)
         probe.seconds_of_a_step()
         now = time.perf_counter()
         times.append(now - mark)
@@ -174,11 +186,10 @@ def _measure(
     batches.close()
     # The first step pays for kernels being made; of the others the mean, because pauses are part of the pace.
     later = times[1:] or times
-    validating = _validation_seconds(network, plan, val) if val else 0.0
-    return _Measured(sum(later) / len(later), validating, time.monotonic() - began)
+    return sum(later) / len(later)
 
 
-def _validation_seconds(network: nn.Module, plan: Plan, val: Loader) -> float:
+def _validation_seconds(network: Network, plan: Plan, val: Loader) -> float:
     classifier = TorchClassifier(
         network, num_classes=plan.data.num_classes, class_names=None, preprocess=plan.preprocess,
         precision=plan.recipe.precision,

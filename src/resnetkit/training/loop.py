@@ -17,14 +17,18 @@ from torch import nn
 from resnetkit.checkpoints import modelfile
 from resnetkit.data.loader import Batch, Loader
 from resnetkit.evaluation.scoring import Scores, probabilities, score
+from resnetkit.models import Network
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.labels import LabelMap
+from resnetkit.tasks.objective import Objective, balancing_weights
 from resnetkit.training.duration import Duration, duration_of
+from resnetkit.training.images import TrainingImages
 from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
-from resnetkit.training.optimisation import Optimiser, learning_rate
+from resnetkit.training.learner import Learner
 from resnetkit.training.plan import Plan
 from resnetkit.training.progress import Began, EpochEnded, Listener, Remark, Stepped
 from resnetkit.training.run import Run
+from resnetkit.training.schedule import Schedule
 from resnetkit.training.snapshot import Position, restore_newest, save_snapshot
 from resnetkit.training.step import train_step
 
@@ -43,10 +47,10 @@ class Outcome:
 
 
 def fit(
-    network: nn.Module,
+    network: Network,
     plan: Plan,
     run: Run,
-    train: Loader,
+    train: TrainingImages,
     val: Loader | None,
     *,
     checkpoint_steps: int | None = None,
@@ -61,8 +65,8 @@ def fit(
     Raises Interrupted on SIGINT or SIGTERM, after the step is finished and a checkpoint is written.
     """
     recipe = plan.recipe
-    optimiser = Optimiser(network, recipe)
-    position = restore_newest(run.checkpoint, network, optimiser, lambda text: listener(Remark(text)))
+    learner = Learner(network, recipe)
+    position = restore_newest(run.checkpoint, learner, lambda text: listener(Remark(text)))
     steps = len(train)
     duration = duration_of(plan, steps, began=time.monotonic() if began is None else began, spent=position.spent)
     listener(
@@ -73,20 +77,18 @@ def fit(
             resumed_epoch=position.epoch if position.global_step else None, resumed_step=position.steps_done,
         )
     )  # fmt: skip
-    saver = _Saver(run, network, optimiser, checkpoint_steps, checkpoint_minutes)
+    saver = _Saver(run, learner, checkpoint_steps, checkpoint_minutes)
     pace = _Pace()
     with noted_interruption() as interruption:
         finished = not position.steps_done and duration.over(position)
         while not finished:
-            position = _train_epoch(
-                network, optimiser, plan, train, position, duration, saver, pace, interruption, listener
-            )
+            position = _train_epoch(learner, plan, train, position, duration, saver, pace, interruption, listener)
             ended = time.monotonic()
             due = duration.over(position) or (position.epoch + 1) % _validate_every(plan) == 0
-            scores = _validate(network, plan, val) if val and due else None
+            scores = _validate(learner.model, plan, val) if val and due else None
             # Without a validation part there is nothing to choose by, so the newest model is the one.
             best = val is None or (scores is not None and _better(scores, position))
-            position = _end_epoch(network, plan, run, train, position, scores, best, duration, pace, listener)
+            position = _end_epoch(learner.model, plan, run, train, position, scores, best, duration, pace, listener)
             saver.save(position)
             if due:
                 duration.validated(time.monotonic() - ended)
@@ -106,10 +108,9 @@ def fit(
 
 
 def _train_epoch(
-    network: nn.Module,
-    optimiser: Optimiser,
+    learner: Learner,
     plan: Plan,
-    train: Loader,
+    train: TrainingImages,
     position: Position,
     duration: Duration,
     saver: "_Saver",
@@ -118,24 +119,29 @@ def _train_epoch(
     listener: Listener,
 ) -> Position:
     """The steps of the epoch that `position` has not done yet, as far as the run goes on."""
-    recipe, steps, total = plan.recipe, len(train), duration.total
-    warmup = min(round(recipe.warmup_epochs * steps), total // 5)
-    with closing(train.batches(position.epoch, position.steps_done)) as batches:
+    recipe, steps = plan.recipe, len(train)
+    schedule = Schedule.of(recipe, steps, duration.total)
+    objective = _objective(plan, train)
+    with closing(train.batches(position.epoch, position.steps_done, position.epoch_progress)) as batches:
         for batch in pace.timed(batches):
             if position.steps_done and duration.over(position):
                 break
             # Dropout and stochastic depth of this step are a function of (seed, step), not of what was drawn before.
             torch.manual_seed(plan.seed * 1_000_003 + position.global_step)
+            place = duration.at(position)
+            learner.train_head_only(place < schedule.head)
             result = train_step(
-                network,
-                optimiser,
+                learner.network,
+                learner.optimiser,
                 batch.images,
                 batch.labels,
                 preprocess=plan.preprocess,
-                lr=learning_rate(duration.at(position), peak=_resolved(recipe.lr), warmup=warmup, total=total),
-                label_smoothing=recipe.label_smoothing,
+                objective=objective,
+                lr=schedule.rate(place),
                 precision=recipe.precision,
+                pieces=recipe.accumulate,
             )
+            learner.stepped(position.global_step)
             seconds = pace.stepped(result.images)
             position = replace(
                 position,
@@ -163,6 +169,14 @@ def _train_epoch(
     return position
 
 
+def _objective(plan: Plan, train: TrainingImages) -> Objective:
+    recipe, weights = plan.recipe, None
+    if recipe.class_weights == "balanced":
+        labels = torch.from_numpy(train.source.labels)
+        weights = balancing_weights(torch.bincount(labels, minlength=plan.data.num_classes))
+    return Objective(recipe.loss, smoothing=recipe.label_smoothing, weights=weights)
+
+
 def _validate(network: nn.Module, plan: Plan, val: Loader) -> Scores:
     classifier = TorchClassifier(
         network,
@@ -179,7 +193,7 @@ def _end_epoch(
     network: nn.Module,
     plan: Plan,
     run: Run,
-    train: Loader,
+    train: TrainingImages,
     position: Position,
     scores: Scores | None,
     best: bool,
@@ -216,7 +230,9 @@ def _end_epoch(
         },
     )  # fmt: skip
     listener(ended)
-    return replace(position, epoch=epoch + 1, steps_done=0, loss_sum=0.0, right=0, images=0)
+    return replace(
+        position, epoch=epoch + 1, epoch_progress=position.progress, steps_done=0, loss_sum=0.0, right=0, images=0
+    )
 
 
 def _card(plan: Plan, epoch: int, scores: Scores | None) -> modelfile.ModelCard:
@@ -253,23 +269,17 @@ def _stop_if_asked(interruption: Interruption, run: Run) -> None:
         raise Interrupted(str(run.path), interruption.received)
 
 
-def _resolved(lr: float | None) -> float:
-    if lr is None or not math.isfinite(lr):
-        raise ValueError("the plan must say the learning rate")
-    return lr
-
-
 class _Saver:
     """Writes a snapshot when enough steps or minutes have passed since the last one."""
 
-    def __init__(self, run: Run, network: nn.Module, optimiser: Optimiser, steps: int | None, minutes: float) -> None:
+    def __init__(self, run: Run, learner: Learner, steps: int | None, minutes: float) -> None:
         self.run = run
-        self._network, self._optimiser = network, optimiser
+        self._learner = learner
         self._steps, self._minutes = steps, minutes
         self._last = time.monotonic()
 
     def save(self, position: Position) -> None:
-        save_snapshot(self.run.checkpoint, self._network, self._optimiser, position)
+        save_snapshot(self.run.checkpoint, self._learner, position)
         self._last = time.monotonic()
 
     def save_if_due(self, position: Position) -> None:

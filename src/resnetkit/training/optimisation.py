@@ -1,17 +1,21 @@
-"""Which parameters decay, how they are stepped, and how the learning rate moves."""
+"""Which parameters decay and at which share of the rate they learn, and how they are stepped."""
 
-import math
-from collections.abc import Mapping
-from typing import final
+from collections.abc import Collection, Mapping
+from typing import Any, final
 
+import torch
 from torch import Tensor, nn, optim
 
 from resnetkit.catalog.recipes import Recipe
+from resnetkit.models import Network
+from resnetkit.training.lamb import Lamb
+
+_SECOND_MOMENT = 0.999
 
 
 @final
 class Optimiser:
-    """A torch optimiser over the parameters of a network, each seen in the order in which its memory lies.
+    """torch optimisers over the parameters of a network, each seen in the order in which its memory lies.
 
     Weights in channels-last are not contiguous under their own sizes, and torch's fused steps copy what is not; the
     same memory under permuted sizes is, and elementwise arithmetic does not mind.
@@ -21,19 +25,16 @@ class Optimiser:
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._orders = {name: _order_of_memory(parameter) for name, parameter in self._parameters.items()}
-        self._views = {name: p.detach().permute(self._orders[name]) for name, p in self._parameters.items()}
-        # Decaying norms' scales and shifts and biases gains nothing and costs accuracy (He et al. 2018, arXiv
-        # 1812.01187, section 3.1).
-        decayed = [view for view in self._views.values() if view.ndim > 1]
-        plain = [view for view in self._views.values() if view.ndim <= 1]
-        self.sgd = optim.SGD(
-            [
-                {"params": params, "weight_decay": decay}
-                for params, decay in ((decayed, recipe.weight_decay), (plain, 0.0))
-                if params
-            ],
-            lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True,
-        )  # fmt: skip
+        matrices = _convolutions(self._parameters) if recipe.optimiser == "muon" else []
+        self._views = {
+            name: parameter.detach().permute(self._orders[name]) for name, parameter in self._parameters.items()
+        }
+        self._views |= {name: self._views[name].flatten(1) for name in matrices}
+        self._clip_norm = recipe.clip_norm
+        self.engines = _engines(recipe, self._views, matrices, learning_shares(network, recipe.layer_decay))
+        self._engine_of = {
+            view: engine for engine in self.engines for group in engine.param_groups for view in group["params"]
+        }
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -44,17 +45,25 @@ class Optimiser:
         """Change all parameters that have a gradient, at rate `lr`."""
         for name, view in self._views.items():
             gradient = self._parameters[name].grad
-            view.grad = None if gradient is None else gradient.permute(self._orders[name]).contiguous()
-        for group in self.sgd.param_groups:
-            group["lr"] = lr
-        self.sgd.step()
+            view.grad = None if gradient is None else gradient.permute(self._orders[name]).contiguous().view_as(view)
+        if self._clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._views.values(), self._clip_norm)
+        for engine in self.engines:
+            for group in engine.param_groups:
+                group["lr"] = lr * group["share"]
+            engine.step()
+
+    def forget(self) -> None:
+        """Stand where an optimiser stands before its first step."""
+        for engine in self.engines:
+            engine.state.clear()
 
     def state(self) -> dict[str, Tensor]:
         """What the optimiser remembers, as `parameter/slot`, such as `conv1.weight/momentum_buffer`."""
         return {
             f"{name}/{slot}": value
             for name, view in self._views.items()
-            for slot, value in self.sgd.state.get(view, {}).items()
+            for slot, value in self._engine_of[view].state.get(view, {}).items()
             if isinstance(value, Tensor)
         }
 
@@ -62,21 +71,64 @@ class Optimiser:
         """Remember what `state()` of an earlier optimiser said."""
         for key, value in state.items():
             name, slot = key.split("/")
-            self.sgd.state[self._views[name]][slot] = value.clone()
+            view = self._views[name]
+            self._engine_of[view].state[view][slot] = value.clone()
+
+
+def learning_shares(network: nn.Module, layer_decay: float) -> dict[str, float]:
+    """The share of the rate at which each parameter learns: 1 for the classifier, less from stage to stage before it.
+
+    Features near the image suit other pictures as they are (Yosinski et al. 2014, arXiv 1411.1792); those near the
+    classifier must change most (discriminative fine-tuning: Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
+    """
+    if layer_decay == 1 or not isinstance(network, Network):
+        return {}
+    stages = [{id(p) for module in step for p in module.parameters()} for step in network.steps()]
+    return {
+        name: layer_decay ** (len(stages) - index)
+        for index, stage in enumerate(stages)
+        for name, parameter in network.named_parameters()
+        if id(parameter) in stage
+    }
+
+
+def _groups(views: Mapping[str, Tensor], recipe: Recipe, shares: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters of one decay and one share of the rate together."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, view in views.items():
+        # Decaying norms' scales and shifts and biases gains nothing and costs accuracy (He et al. 2018, arXiv
+        # 1812.01187, section 3.1).
+        decay = recipe.weight_decay if view.ndim > 1 or recipe.decay_norms else 0.0
+        groups.setdefault((decay, shares.get(name, 1.0)), []).append(view)
+    return [{"params": params, "weight_decay": decay, "share": share} for (decay, share), params in groups.items()]
+
+
+def _engines(
+    recipe: Recipe, views: Mapping[str, Tensor], matrices: Collection[str], shares: Mapping[str, float]
+) -> list[optim.Optimizer]:
+    """The optimisers of torch for these parameters: one, or muon for the matrices and adamw for the others."""
+    others = _groups({name: view for name, view in views.items() if name not in matrices}, recipe, shares)
+    betas = (recipe.momentum, _SECOND_MOMENT)
+    match recipe.optimiser:
+        case "sgd":
+            nesterov = recipe.nesterov and recipe.momentum > 0
+            return [optim.SGD(others, lr=0.0, momentum=recipe.momentum, nesterov=nesterov, fused=True)]
+        case "lamb":
+            return [Lamb(others, lr=0.0, betas=betas)]
+        case "adamw":
+            return [optim.AdamW(others, lr=0.0, betas=betas, fused=True)]
+        case "muon":
+            turned = _groups({name: views[name] for name in matrices}, recipe, shares)
+            # Scaled so that a step is as long as adamw's, so that one rate serves both (arXiv 2502.16982, equation 4).
+            muon = optim.Muon(turned, lr=0.0, momentum=recipe.momentum, adjust_lr_fn="match_rms_adamw")
+            return [muon, optim.AdamW(others, lr=0.0, betas=(0.9, _SECOND_MOMENT), fused=True)]
+
+
+def _convolutions(parameters: Mapping[str, Tensor]) -> list[str]:
+    """The convolutions but the first, which reads pixels: what muon turns, each as a matrix of its outputs."""
+    return [name for name, parameter in parameters.items() if parameter.ndim == 4][1:]
 
 
 def _order_of_memory(tensor: Tensor) -> list[int]:
     """The sides from the outermost in memory to the innermost: O,h,w,I for O,I,h,w in channels-last."""
     return sorted(range(tensor.ndim), key=lambda side: (-tensor.stride()[side], -tensor.shape[side]))
-
-
-def learning_rate(step: float, *, peak: float, warmup: int, total: int) -> float:
-    """The rate of step `step` (from 0) of `total`: linear up over `warmup` steps, then a cosine down to nearly zero.
-
-    >>> [round(learning_rate(s, peak=1.0, warmup=2, total=6), 3) for s in range(6)]
-    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
-    """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))

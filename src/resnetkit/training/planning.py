@@ -11,8 +11,8 @@ SMALL_IMAGE = 64
 """pixels; images up to this size keep it and get a network without an ImageNet stem"""
 
 _PHOTO_SIZE = 224
+_FEW = 1000  # images, from which batch norm learns no better statistics than it has
 _RATE_AT_128 = 0.2  # in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677); see docs/decisions
-_CROP_SHARE = 0.875  # of the resized photo's side; 224 of 256 since Krizhevsky et al. 2012
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,25 @@ def default_model(images: ImageFacts) -> str:
     return "resnet20" if images.small else "resnet18"
 
 
-def resolve_recipe(recipe: Recipe, images: ImageFacts, dataset: DataSet) -> Recipe:
-    """The recipe with every open choice made, the precision alone excepted, which takes a probe."""
+def resolve_recipe(recipe: Recipe, images: ImageFacts, dataset: DataSet, *, batch_stated: bool = True) -> Recipe:
+    """The recipe with every open choice made, the precision alone excepted, which takes a probe.
+
+    A batch size that nobody stated for this data, such as a published recipe's 1024, is lessened to suit it, and the
+    rate with it.
+    """
     train_images = len(dataset.split("train"))
     small = (recipe.image_size or (1 if images.small else _PHOTO_SIZE)) <= SMALL_IMAGE
     batch_size = recipe.batch_size or _batch_size(128 if small else 32, train_images)
+    if recipe.batch_size and not batch_stated:
+        batch_size = _batch_size(recipe.batch_size, train_images)
+        recipe = recipe.with_batch(batch_size)
     return replace(
         recipe,
         batch_size=batch_size,
         lr=recipe.lr or _RATE_AT_128 * batch_size / 128,
         image_size=recipe.image_size or (None if images.small else _PHOTO_SIZE),
         augmentation=("small" if small else "photo") if recipe.augmentation == "auto" else recipe.augmentation,
+        freeze_norm=train_images < _FEW if recipe.freeze_norm is None else recipe.freeze_norm,
         flip=(dataset.flip if recipe.flip is None else recipe.flip) and recipe.augmentation != "none",
     )
 
@@ -65,10 +73,21 @@ def preprocess_for(
     """
     fits = normalisation is not None and len(normalisation[0]) == channels
     mean, std = normalisation if normalisation is not None and fits else usual_normalisation(channels)
-    if recipe.image_size is None:
+    size = recipe.test_size or recipe.image_size
+    if size is None:
         return Preprocess.for_size((images.height, images.width), mean=mean, std=std)
-    share = 1.0 if recipe.image_size <= SMALL_IMAGE else _CROP_SHARE
-    return Preprocess.for_size(recipe.image_size, crop_share=share, mean=mean, std=std)
+    share = 1.0 if size <= SMALL_IMAGE else recipe.crop_share
+    return Preprocess.for_size(size, crop_share=share, mean=mean, std=std)
+
+
+def training_sizes(recipe: Recipe) -> tuple[tuple[float, int | None], ...]:
+    """From which share of the training on images have which side; None is the size of the preprocessing.
+
+    >>> training_sizes(Recipe(image_size=32, early_sizes=(20, 26), early_until=(0.4, 0.75)))
+    ((0.0, 20), (0.4, 26), (0.75, None))
+    """
+    full = recipe.image_size if recipe.test_size else None
+    return tuple(zip((0.0, *recipe.early_until), (*recipe.early_sizes, full), strict=True))
 
 
 def check_trainable(dataset: DataSet) -> None:

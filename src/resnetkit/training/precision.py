@@ -4,11 +4,13 @@ import copy
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipes import Precision, Recipe
-from resnetkit.training.optimisation import Optimiser
+from resnetkit.models import Network
+from resnetkit.tasks.objective import Objective
+from resnetkit.training.learner import Learner
 from resnetkit.training.step import train_step
 
 
@@ -23,7 +25,7 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def faster_precision(
-    network: nn.Module, images: Tensor, labels: Tensor, *, preprocess: Preprocess, seconds: float = 4.0
+    network: Network, images: Tensor, labels: Tensor, *, preprocess: Preprocess, seconds: float = 4.0
 ) -> Precision:
     """ "bf16" if a training step with it is at least 5 % faster than in float32 here, else "float32".
 
@@ -31,8 +33,9 @@ def faster_precision(
     """
     if not has_native_bf16(next(network.parameters()).device):
         return "float32"
-    steps = {precision: Probe(network, images, labels, preprocess, precision) for precision in ("float32", "bf16")}
-    best = dict.fromkeys(steps, float("inf"))
+    recipes: dict[Precision, Recipe] = {each: Recipe(precision=each) for each in ("float32", "bf16")}
+    steps = {each: Probe(network, images, labels, preprocess, recipe) for each, recipe in recipes.items()}
+    best: dict[Precision, float] = dict.fromkeys(steps, float("inf"))
     start, rounds = time.perf_counter(), 0
     # In turn, so that a busy moment of the machine slows both; the best counts, and the first step of each, which
     # pays for kernels being made, never is.
@@ -44,20 +47,21 @@ def faster_precision(
 
 
 class Probe:
-    """Training steps of one precision on a copy of the network."""
+    """Training steps of a recipe on a copy of the network."""
 
     def __init__(
-        self, network: nn.Module, images: Tensor, labels: Tensor, preprocess: Preprocess, precision: Precision
+        self, network: Network, images: Tensor, labels: Tensor, preprocess: Preprocess, recipe: Recipe
     ) -> None:
-        self._twin = copy.deepcopy(network)
-        self._optimiser = Optimiser(self._twin, Recipe())
-        self._images, self._labels, self._preprocess, self._precision = images, labels, preprocess, precision
+        self._learner = Learner(copy.deepcopy(network), recipe)
+        self._images, self._labels, self._preprocess, self._recipe = images, labels, preprocess, recipe
 
     def seconds_of_a_step(self) -> float:
         """How long one step takes."""
         began = time.perf_counter()
         train_step(
-            self._twin, self._optimiser, self._images, self._labels,
-            preprocess=self._preprocess, lr=0.0, label_smoothing=0.0, precision=self._precision,
+            self._learner.network, self._learner.optimiser, self._images, self._labels,
+            preprocess=self._preprocess, objective=Objective(self._recipe.loss), lr=0.0,
+            precision=self._recipe.precision, pieces=self._recipe.accumulate,
         )  # fmt: skip
+        self._learner.stepped(0)
         return time.perf_counter() - began

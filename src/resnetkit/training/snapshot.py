@@ -1,4 +1,4 @@
-"""The checkpoint of a run: network, optimiser and position in one safetensors file with its own hash.
+"""The checkpoint of a run: what learns, and the position, in one safetensors file with its own hash.
 
 `checkpoint/` keeps the newest two, so that one damaged file never costs the run.
 """
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnetkit.checkpoints.atomic import write_tensors
 from resnetkit.errors import CheckpointError
-from resnetkit.training.optimisation import Optimiser
+from resnetkit.training.learner import Learner
 
 _FORMAT = 1
 
@@ -39,15 +39,16 @@ class Position:
     """seconds of the whole command, and of those before it that this run was resumed from; kept by the clock only"""
     progress: float = 0.0
     """share of the schedule that is behind it"""
+    epoch_progress: float = 0.0
+    """the same at the beginning of the epoch"""
     best_epoch: int | None = None
     best_top1: float = -1.0
     best_loss: float = float("inf")
 
 
-def save_snapshot(folder: Path, network: nn.Module, optimiser: Optimiser, position: Position) -> Path:
+def save_snapshot(folder: Path, learner: Learner, position: Position) -> Path:
     """Write the snapshot of this moment atomically and keep the one before it. Returns its path."""
-    tensors = {f"network/{key}": value for key, value in network.state_dict().items()}
-    tensors |= {f"optimiser/{key}": value for key, value in optimiser.state().items()}
+    tensors = learner.state()
     metadata = {
         "format": str(_FORMAT),
         "position": json.dumps(asdict(position)),
@@ -60,8 +61,8 @@ def save_snapshot(folder: Path, network: nn.Module, optimiser: Optimiser, positi
     return path
 
 
-def restore_newest(folder: Path, network: nn.Module, optimiser: Optimiser, warn: Callable[[str], None]) -> Position:
-    """Put network and optimiser where the newest intact snapshot left them; a damaged one is named to `warn`.
+def restore_newest(folder: Path, learner: Learner, warn: Callable[[str], None]) -> Position:
+    """Put the learner where the newest intact snapshot left it; a damaged one is named to `warn`.
 
     Without any snapshot nothing is changed and the run starts at its first step, which its seed makes the same.
     """
@@ -73,7 +74,7 @@ def restore_newest(folder: Path, network: nn.Module, optimiser: Optimiser, warn:
             damaged.append(str(error))
             warn(f"{error}; trying the one before it")
             continue
-        _apply(tensors, network, optimiser)
+        learner.restore(tensors)
         return position
     if damaged:
         raise CheckpointError(f"no intact checkpoint is left: {'; '.join(damaged)}; start again with a new --output")
@@ -92,13 +93,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
     if metadata.get("sha256") != _digest(tensors):
         raise CheckpointError(f"{path} is damaged (its content does not match its hash)")
     return tensors, Position(**json.loads(metadata["position"]))
-
-
-def _apply(tensors: dict[str, Tensor], network: nn.Module, optimiser: Optimiser) -> None:
-    network.load_state_dict(
-        {key.removeprefix("network/"): t for key, t in tensors.items() if key.startswith("network/")}
-    )
-    optimiser.restore({key.removeprefix("optimiser/"): t for key, t in tensors.items() if key.startswith("optimiser/")})
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

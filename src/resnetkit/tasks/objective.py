@@ -1,0 +1,49 @@
+"""What training makes small: the loss of logits against answers."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnetkit.catalog.recipes import Loss
+
+_PRESENT = 0.2
+"""share of a mixed image from which a class counts as there (Wightman et al. 2021, arXiv 2110.00476, as trained)"""
+
+
+@final
+class Objective:
+    """The mean loss over a batch. Answers are class indices `N` or shares of each class `N,classes`.
+
+    "cross_entropy": one class an image. "bce": every class is a yes or no of its own, so that an image mixed of two
+    is both (Beyer et al. 2020, arXiv 2006.07159; Wightman et al. 2021, arXiv 2110.00476, section 3.2); its mean is
+    over images and classes. `smoothing` gives that share of an answer to all classes alike. `weights` `classes` makes
+    classes count more or less.
+
+    >>> Objective("cross_entropy")(torch.zeros(2, 4), torch.tensor([0, 3])).item() == torch.tensor(4.0).log().item()
+    True
+    """
+
+    def __init__(self, loss: Loss, *, smoothing: float = 0.0, weights: Tensor | None = None) -> None:
+        self.loss, self.smoothing, self.weights = loss, smoothing, weights
+
+    def __call__(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """A scalar, in float32 whatever the network computes in: a sum over classes loses too much in bf16."""
+        logits = logits.float()
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        if self.loss == "cross_entropy":
+            return F.cross_entropy(logits, answers, weight=weights, label_smoothing=self.smoothing)
+        present = F.one_hot(answers, logits.shape[1]) if answers.ndim == 1 else answers > _PRESENT
+        wanted = present.float() * (1 - self.smoothing) + self.smoothing / logits.shape[1]
+        return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights)
+
+
+def balancing_weights(counts: Tensor) -> Tensor:
+    """Weights of classes with these numbers of images, by which all classes count alike and the mean image as one.
+
+    >>> balancing_weights(torch.tensor([1, 3])).tolist()
+    [2.0, 0.6666666865348816]
+    """
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()
