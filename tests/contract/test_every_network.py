@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Dense, PreActivation, Residual, Vgg
 from resnetkit.errors import InvalidArgument
-from resnetkit.models import FeatureExtractor, build, checkpoint_blocks
+from resnetkit.models import FeatureExtractor, build, checkpoint_blocks, fold
 
 KIND = (
     "block", "stem", "stem_pool", "shortcut", "stride_at", "attention", "antialias", "stem_antialias",
@@ -175,6 +176,59 @@ def test_bf16(network):
     logits = half(images(network.row).to(torch.bfloat16))
     assert logits.dtype == torch.bfloat16
     assert torch.cosine_similarity(logits.float().flatten(), network(images(network.row)).flatten(), dim=0) > 0.9
+
+
+@torch.no_grad()
+def test_folded_it_gives_the_same(network):
+    exact = with_uneven_norms(copy.deepcopy(network)).double()
+    before = {name: values.clone() for name, values in exact.state_dict().items()}
+    folded = fold(exact)
+    x = images(network.row).double()
+    wanted, logits = exact(x), folded(x)
+    assert (logits - wanted).norm() <= 1e-10 * wanted.norm()
+    assert all(torch.equal(values, before[name]) for name, values in exact.state_dict().items())
+    with Producers() as seen:
+        folded(x)
+    assert seen.norms_after_one_convolution == 0
+    with Producers() as seen:
+        exact(x)
+    kept, all_norms = ([m for m in net.modules() if isinstance(m, nn.BatchNorm2d)] for net in (folded, exact))
+    assert len(all_norms) - len(kept) == seen.norms_after_one_convolution
+
+
+def with_uneven_norms(network):
+    """Norms that no two channels share, so that none of their numbers can be left out unseen."""
+    generator = torch.Generator().manual_seed(2)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                values += 0.1 * values.abs().mean() * torch.rand(values.shape, generator=generator)
+    return network
+
+
+class Producers(TorchFunctionMode):
+    """Watches a network run and counts the batch norms whose input a convolution made for nobody else."""
+
+    def __init__(self):
+        super().__init__()
+        self.made_by, self.readers, self.read_by_norm, self.alive = {}, {}, [], []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        for tensor in (arg for arg in args if isinstance(arg, torch.Tensor)):
+            if getattr(func, "__name__", "") not in ("__get__", "size", "dim"):
+                self.readers[id(tensor)] = self.readers.get(id(tensor), 0) + 1
+        name = getattr(func, "__name__", "")
+        if name == "batch_norm" and func is not torch.batch_norm:
+            self.read_by_norm.append(id(args[0]))
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.alive.append(result)
+            self.made_by[id(result)] = name
+        return result
+
+    @property
+    def norms_after_one_convolution(self):
+        return sum(self.made_by.get(read) == "conv2d" and self.readers[read] == 1 for read in self.read_by_norm)
 
 
 def test_compiles_without_a_break(network):

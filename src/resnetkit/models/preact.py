@@ -30,9 +30,12 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """As nn.Conv2d."""
+        return F.conv2d(x, self.standardised(), None, self.stride, self.padding, self.dilation, self.groups)
+
+    def standardised(self) -> Tensor:
+        """The filters as they are used."""
         filters = self.weight.reshape(1, self.out_channels, -1)  # batch norm's kernel keeps least for backward
-        weight = F.batch_norm(filters, None, None, training=True, eps=1e-8).view_as(self.weight)
-        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return F.batch_norm(filters, None, None, training=True, eps=1e-8).view_as(self.weight)
 
 
 CONVOLUTIONS: dict[str, Callable[..., nn.Conv2d]] = {
