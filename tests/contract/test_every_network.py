@@ -196,6 +196,16 @@ def test_folded_it_gives_the_same(network):
     assert len(all_norms) - len(kept) == seen.norms_after_one_convolution
 
 
+@torch.no_grad()
+def test_a_convolution_that_a_shortcut_reads_too_is_not_folded():
+    row = PreActivation("basic", (1,), (16,), stem="conv3", stem_width=16, stem_pool="none")
+    network = with_uneven_norms(build(row, num_classes=CLASSES)).eval().double()
+    folded = fold(network)
+    torch.testing.assert_close(folded(images(row).double()), network(images(row).double()), rtol=1e-10, atol=1e-10)
+    assert isinstance(folded.get_submodule("stages.0.blocks.0.norm1"), nn.BatchNorm2d)
+    assert isinstance(folded.get_submodule("stages.0.blocks.0.norm2"), nn.Identity)
+
+
 def with_uneven_norms(network):
     """Norms that no two channels share, so that none of their numbers can be left out unseen."""
     generator = torch.Generator().manual_seed(2)

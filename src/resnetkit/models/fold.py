@@ -51,10 +51,6 @@ class _Tracer(fx.Tracer):
 def _pairs(network: nn.Module) -> list[tuple[str, str]]:
     """Names of each convolution and of the batch norm that alone reads it."""
     graph = _Tracer().trace(network)
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     pairs = []
     for node in graph.nodes:
         if not _calls(node, network, nn.BatchNorm2d):
@@ -62,11 +58,8 @@ def _pairs(network: nn.Module) -> list[tuple[str, str]]:
         before = node.args[0]
         while isinstance(before, fx.Node) and len(before.users) == 1 and _calls(before, network, nn.Identity):
             before = before.args[0]
-        if not isinstance(before, fx.Node) or len(before.users) != 1 or not _calls(before, network, nn.Conv2d):
-            continue
-        names = str(before.target), str(node.target)
-        if all(calls[name] == 1 for name in names):
-            pairs.append(names)
+        if isinstance(before, fx.Node) and len(before.users) == 1 and _calls(before, network, nn.Conv2d):
+            pairs.append((str(before.target), str(node.target)))
     return pairs
 
 
