@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, archite
 from resnetkit.catalog.pretrained import pretrained as published
 from resnetkit.catalog.recipes import RECIPES, Precision, Recipe, recipe_from_dict
 from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
+from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data
+from resnetkit.data.places import kept_in
 from resnetkit.data.scanning import scan
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.opening import open_model
@@ -29,6 +32,7 @@ from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan, is_plan, recipe_fields
 from resnetkit.training.planning import (
     ImageFacts,
+    cached_side,
     check_trainable,
     default_model,
     default_recipe,
@@ -37,7 +41,7 @@ from resnetkit.training.planning import (
     training_sizes,
 )
 from resnetkit.training.precision import faster_precision
-from resnetkit.training.progress import Listener, Remark, nobody
+from resnetkit.training.progress import Listener, Preparing, Remark, nobody
 from resnetkit.training.run import Run
 
 
@@ -86,6 +90,7 @@ def train(
     seed: int | None = None,
     val_share: float | None = None,
     skip_broken: bool = False,
+    cache: bool = False,
     deterministic: bool = False,
     checkpoint_steps: int | None = None,
     minutes: float | None = None,
@@ -104,6 +109,7 @@ def train(
     `minutes` is the time for everything from `began` (`time.monotonic()`, by default now) to the finished run: it
     replaces the recipe's epochs, and the learning rate reaches zero as the time runs out. With `deterministic` the
     number of steps is fixed beforehand, so that the run can be repeated but only about keeps the time.
+    With `cache` files are decoded once and their pixels kept on disk, at the short side from which validation crops.
     Raises RunError, DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
     """
     began = time.monotonic() if began is None else began
@@ -119,6 +125,7 @@ def train(
         val_share = former.data.val_share if val_share is None else val_share
         device = former.device if device is None else device
         skip_broken = skip_broken or former.data.skip_broken
+        cache = cache or former.data.cache_side is not None
         deterministic = deterministic or former.deterministic
     if data is None:
         raise InvalidArgument("train needs DATA: a folder of pictures, an .npz file, or digits")
@@ -135,7 +142,8 @@ def train(
     device = best_device(device)
     dataset = open_data(data, seed=seed, val_share=0.1 if val_share is None else val_share)
     check_trainable(dataset)
-    dataset, images = _inspect(dataset, skip_broken, workers, listener)
+    cache_side = cached_side({**(base or {}), **overrides}) if cache else None
+    dataset, images = _inspect(dataset, skip_broken, cache_side, workers, listener)
     published_recipe = recipe in RECIPES and base is not None and "batch_size" not in overrides
     recipe_asked = _overridden(replace(default_recipe(images), **(base or {})), overrides)
     chosen = resolve_recipe(recipe_asked, images, dataset, batch_stated=not published_recipe)
@@ -145,7 +153,7 @@ def train(
         data=DataPlan(
             source=_source(data), fingerprint=dataset.fingerprint, class_names=dataset.class_names,
             num_classes=dataset.num_classes, val_share=0.1 if val_share is None else val_share, split_seed=seed,
-            skip_broken=skip_broken,
+            skip_broken=skip_broken, cache_side=cache_side,
         ),
         model=ModelPlan(name=start.name, row=start.row, in_chans=dataset.channels, weights=start.weights),
         recipe=chosen,
@@ -190,8 +198,8 @@ def resume(
             f"the data at {plan.data.source} is not what {existing.path} was trained on: images or classes were added, "
             "removed or renamed; put them back, or train anew"
         )
-    if plan.data.skip_broken:
-        dataset, _ = _inspect(dataset, True, workers, listener)
+    if plan.data.skip_broken or plan.data.cache_side:
+        dataset, _ = _inspect(dataset, plan.data.skip_broken, plan.data.cache_side, workers, listener)
     _set_determinism(plan.deterministic)
     network = _new_network(replace(plan, device=best_device(plan.device)))
     loader, val = _loaders(plan, dataset, workers)
@@ -246,13 +254,19 @@ def _named_model(model: str | Path | Architecture) -> _Start:
 
 
 def _inspect(
-    dataset: DataSet, skip_broken: bool, workers: int | None, listener: Listener
+    dataset: DataSet, skip_broken: bool, cache_side: int | None, workers: int | None, listener: Listener
 ) -> tuple[DataSet, ImageFacts]:
     """Decode every image of train and val once, so that a broken file stops the run before its first step."""
     for note in dataset.notes:
         listener(Remark(f"note: {note}"))
+    total = sum(len(dataset.splits[part]) for part in ("train", "val") if part in dataset.splits)
+    if cache_side:
+        folder = kept_in("pixels")
+        listener(Remark(f"note: decoded pixels are kept in {folder}, at a short side of {cache_side} or less"))
+        tell = partial(_tell, listener, "decoding into the cache", total)
+        dataset = with_cache(dataset, folder, short_side=cache_side, workers=workers, progress=tell)
     parts = [dataset.splits[part] for part in ("train", "val") if part in dataset.splits]
-    found = scan(*parts, workers=workers)
+    found = scan(*parts, workers=workers, progress=partial(_tell, listener, "looking at the images", total))
     if found.broken and skip_broken:
         dataset = dataset.without(found.broken)
         listener(Remark(f"note: {len(found.broken)} broken of {found.n} images left out: {', '.join(found.broken)}"))
@@ -260,6 +274,10 @@ def _inspect(
     else:
         found.refuse_broken()
     return dataset, ImageFacts(found.height, found.width)
+
+
+def _tell(listener: Listener, doing: str, total: int, done: int) -> None:
+    listener(Preparing(doing, done, total))
 
 
 def _new_network(plan: Plan) -> Network:

@@ -28,6 +28,7 @@ def train_command(
     seed: int | None = None,
     val_share: float | None = None,
     skip_broken: Switch = False,
+    cache: Switch = False,
     deterministic: Switch = False,
     checkpoint_steps: int | None = None,
     minutes: float | None = None,
@@ -60,6 +61,9 @@ def train_command(
         (default: 0.1).
     skip_broken
         Leave out pictures that cannot be decoded, and say which, instead of stopping.
+    cache
+        Decode photos once and keep their pixels, reduced to what the network needs, in ~/.cache/resnetkit (or where
+        RESNETKIT_CACHE says) for all later epochs and runs.
     deterministic
         Repeat bit for bit: float32, no probe, deterministic algorithms.
     checkpoint_steps
@@ -97,6 +101,7 @@ def train_command(
                 seed=seed,
                 val_share=val_share,
                 skip_broken=skip_broken,
+                cache=cache,
                 deterministic=deterministic,
                 checkpoint_steps=checkpoint_steps,
                 minutes=minutes,

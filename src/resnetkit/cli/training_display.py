@@ -6,7 +6,7 @@ import time
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from resnetkit.cli.console import duration, percent, remarks
-from resnetkit.training.progress import Began, EpochEnded, Event, Remark, Stepped
+from resnetkit.training.progress import Began, EpochEnded, Event, Preparing, Remark, Stepped
 
 _AUGMENTATION = {"photo": "random resized crop", "small": "random shift", "none": "no augmentation"}
 _SILENCE = 30.0  # seconds after which a pipe gets a line in mid-epoch
@@ -36,7 +36,9 @@ class TrainingDisplay:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if isinstance(event, Began):
+        if isinstance(event, Preparing):
+            self._prepare(event)
+        elif isinstance(event, Began):
             self._begin(event)
         elif isinstance(event, Stepped):
             self._step(event)
@@ -44,6 +46,16 @@ class TrainingDisplay:
             self._epoch(event)
         elif isinstance(event, Remark):
             remarks.print(event.text)
+
+    def _prepare(self, event: Preparing) -> None:
+        facts = f"{event.done} of {event.total} images"
+        if self._bar:
+            if self._task is None:
+                self._task = self._bar.add_task("", total=event.total, facts="")
+            self._bar.update(self._task, completed=event.done, description=event.doing, facts=facts)
+        elif time.monotonic() - self._last_line > _SILENCE:
+            remarks.print(f"{event.doing}: {facts}")
+            self._last_line = time.monotonic()
 
     def _begin(self, event: Began) -> None:
         plan = event.plan
@@ -68,8 +80,12 @@ class TrainingDisplay:
         remarks.print(f"  run      {event.run} (Ctrl-C stops and keeps it)")
         if event.resumed_epoch is not None:
             remarks.print(f"  resumed  in epoch {event.resumed_epoch + 1} after {event.resumed_step} steps")
-        remarks.print(f"\n{'epoch':>9}  {'loss':>7}  {'accuracy':>9}  {'held out':>9}  {'images/s':>8}  time left")
+        remarks.print(
+            f"\n{'epoch':>9}  {'loss':>7}  {'accuracy':>9}  {'held out':>9}  {'images/s':>8}  {'waited':>6}  time left"
+        )
         if self._bar:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
             self._task = self._bar.add_task("", total=event.steps, facts="")
 
     def _step(self, event: Stepped) -> None:
@@ -86,9 +102,9 @@ class TrainingDisplay:
 
     def _epoch(self, event: EpochEnded) -> None:
         held = percent(event.val_top1) if event.val_top1 is not None else "–"
-        waited = f"  (waited for images {event.waited:.0%} of the time)" if event.waited > 0.1 else ""
         remarks.print(
             f"{event.epoch:>4}/{event.epochs:<4}  {event.loss:7.3f}  {percent(event.accuracy):>9}  {held:>9}  "
-            f"{event.images_per_second:8.0f}  {duration(event.seconds_left)}{'  best' if event.best else ''}{waited}"
+            f"{event.images_per_second:8.0f}  {event.waited:>6.0%}  {duration(event.seconds_left)}"
+            f"{'  best' if event.best else ''}"
         )
         self._last_line = time.monotonic()

@@ -293,13 +293,15 @@ class _Pace:
 
     def __init__(self) -> None:
         self._images = self._steps = 0
-        self._seconds = self._waiting = 0.0
+        self._seconds = self._epoch_seconds = self._epoch_waiting = 0.0
         self._mark = time.perf_counter()
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """An epoch's batches."""
+        self._epoch_seconds = self._epoch_waiting = 0.0
         self._mark = time.perf_counter()
         for batch in batches:
-            self._waiting += batch.waited
+            self._epoch_waiting += batch.waited
             yield batch
 
     def stepped(self, images: int) -> float:
@@ -307,6 +309,7 @@ class _Pace:
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
         self._images, self._steps, self._seconds = self._images + images, self._steps + 1, self._seconds + seconds
+        self._epoch_seconds += seconds
         return seconds
 
     @property
@@ -319,4 +322,5 @@ class _Pace:
 
     @property
     def waited_share(self) -> float:
-        return self._waiting / self._seconds if self._seconds else 0.0
+        """Of the epoch's time so far."""
+        return self._epoch_waiting / self._epoch_seconds if self._epoch_seconds else 0.0

@@ -24,6 +24,8 @@ class DataPlan:
     val_share: float
     split_seed: int
     skip_broken: bool = False
+    cache_side: int | None = None
+    """the short side at which decoded pixels are kept on disk; None: files are decoded anew in each epoch"""
 
 
 @dataclass(frozen=True, kw_only=True)

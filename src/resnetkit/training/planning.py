@@ -1,6 +1,8 @@
 """From what a person asked for to a plan in which nothing is left to be decided: the plain choices that suit most."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
 from resnetkit.catalog.recipes import RECIPES, Recipe
@@ -88,6 +90,18 @@ def training_sizes(recipe: Recipe) -> tuple[tuple[float, int | None], ...]:
     """
     full = recipe.image_size if recipe.test_size else None
     return tuple(zip((0.0, *recipe.early_until), (*recipe.early_sizes, full), strict=True))
+
+
+def cached_side(fields: Mapping[str, Any]) -> int:
+    """The short side that pixels need for a recipe of these fields: what validation crops from, or training if larger.
+
+    >>> cached_side({}), cached_side({"image_size": 160, "test_size": 224}), cached_side({"image_size": 32})
+    (256, 256, 73)
+    """
+    largest = max(fields.get("image_size") or _PHOTO_SIZE, SMALL_IMAGE)
+    seen = max(fields.get("test_size") or largest, SMALL_IMAGE)
+    share = fields.get("crop_share", Recipe.crop_share)
+    return max(largest, Preprocess.for_size(seen, crop_share=share).resize)
 
 
 def check_trainable(dataset: DataSet) -> None:

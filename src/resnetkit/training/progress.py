@@ -23,6 +23,15 @@ class Began:
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """Images are being looked at or decoded before training: `done` of `total` so far."""
+
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Stepped:
     """A step is done; loss, accuracy and speed are means over the epoch so far."""
 
@@ -50,7 +59,7 @@ class EpochEnded:
     best: bool
     images_per_second: float
     waited: float
-    """share of the training time in which the step waited for images"""
+    """share of the epoch's training time in which the step waited for images"""
     seconds: float
     seconds_left: float
 
@@ -62,7 +71,7 @@ class Remark:
     text: str
 
 
-Event = Began | Stepped | EpochEnded | Remark
+Event = Preparing | Began | Stepped | EpochEnded | Remark
 Listener = Callable[[Event], None]
 
 

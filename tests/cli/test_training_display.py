@@ -1,0 +1,15 @@
+import pytest
+
+from resnetkit.cli.training_display import TrainingDisplay
+from resnetkit.training.progress import EpochEnded
+
+
+def test_an_epochs_line_says_how_long_the_step_waited_for_images(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = EpochEnded(
+        epoch=2, epochs=10, loss=1.25, accuracy=0.5, val_loss=1.0, val_top1=0.625, val_n=40, best=True,
+        images_per_second=812.0, waited=0.374, seconds=10.0, seconds_left=61.0,
+    )  # fmt: skip
+    with TrainingDisplay("photos") as display:
+        display(ended)
+    line = capsys.readouterr().err
+    assert line.split() == ["2/10", "1.250", "50.00", "%", "62.50", "%", "812", "37%", "1", "min", "1", "s", "best"]
