@@ -52,6 +52,14 @@ class LabelMismatch(DataError):
     """Class names of a model and a data set (or of two parts of one) that do not agree."""
 
 
+class DownloadFailed(ResnetkitError):
+    """A file that could not be fetched; `.code` is the server's answer where that was why."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class CheckpointError(ResnetkitError):
     """A weights file that is damaged, foreign beyond recognition, or does not fit the network."""
 

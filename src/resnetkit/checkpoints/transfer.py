@@ -12,11 +12,12 @@ from torch import Tensor
 from resnetkit.catalog.pretrained import Pretrained
 from resnetkit.catalog.rows import Architecture
 from resnetkit.checkpoints.compare import compare, network_shapes, shapes_of
-from resnetkit.checkpoints.fetch import Progress, fetch
+from resnetkit.checkpoints.fetch import fetch
 from resnetkit.checkpoints.modelfile import is_model_file
 from resnetkit.checkpoints.modelfile import read as read_model_file
 from resnetkit.checkpoints.rename import rename
 from resnetkit.checkpoints.tensors import read_tensors
+from resnetkit.downloads import Progress
 from resnetkit.errors import CheckpointError
 
 _LOCAL_NAMES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.pth")
