@@ -37,8 +37,8 @@ def load_local(path: str | Path, row: Architecture, *, headless: bool = False) -
     if is_model_file(path):
         state, _ = read_model_file(path)
     else:
-        tensors, _ = read_tensors(path, leaving_out=("classifier.",) if headless else ())
-        renamed = rename(tensors)
+        tensors, metadata = read_tensors(path, leaving_out=("classifier.",) if headless else ())
+        renamed = rename(tensors, metadata)
         if renamed is None:
             raise CheckpointError(f"{path} has names of no known layout: `resnetkit adopt {path}` says more")
         state = renamed.state
