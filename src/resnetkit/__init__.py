@@ -18,6 +18,7 @@ _HOMES = {
     "ResnetkitError": "resnetkit.errors",
     "adopt": "resnetkit.api.adopting",
     "architecture": "resnetkit.catalog.architectures",
+    "check": "resnetkit.api.checking",
     "create_model": "resnetkit.api.networks",
     "describe": "resnetkit.api.describing",
     "evaluate": "resnetkit.api.evaluating",
@@ -36,6 +37,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from resnetkit.api.adopting import adopt
     from resnetkit.api.catalogue import list_models
+    from resnetkit.api.checking import check
     from resnetkit.api.describing import describe
     from resnetkit.api.evaluating import evaluate
     from resnetkit.api.networks import create_model, load, resnet18, resnet34, resnet50, resnet101, resnet152
@@ -50,6 +52,7 @@ __all__ = [
     "ResnetkitError",
     "adopt",
     "architecture",
+    "check",
     "create_model",
     "describe",
     "evaluate",

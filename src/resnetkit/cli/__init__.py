@@ -26,6 +26,11 @@ _VERBS = {
         "Show shapes, parameters and work, stage by stage.",
         "resnetkit describe resnet34 --input-size 3,224,224",
     ),
+    "check": (
+        "check:check_command",
+        "Look for broken files, copies and missing classes before training.",
+        "resnetkit check photos --fix clean.csv",
+    ),
     "train": (
         "train:train_command",
         "Train on folders of pictures, or continue a run.",

@@ -6,6 +6,7 @@ without holding the interpreter lock. Everything else, and every file that is no
 
 import io
 import os
+import stat
 import threading
 import warnings
 from pathlib import Path
@@ -19,15 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from resnetkit.errors import UndecodableImage
+from resnetkit.tables import readable_bytes
 
 Channels = Literal[1, 3]
 Pixels = NDArray[np.uint8]
 
 _ORIENTATION_TAG = 0x0112
-# Formats that Pillow decodes itself: an EPS file, for one, would start a PostScript interpreter.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
-# Pillow warns about files that it reads nevertheless. The filter that silences it is shared by all threads.
-_warnings_lock = threading.Lock()
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
+"""those that Pillow decodes itself: an EPS file, for one, would start a PostScript interpreter"""
+_MOST_BYTES = 1 << 30  # more than the most pixels that are decoded take uncompressed, with 16 bits and transparency
+warnings_lock = threading.Lock()
+"""Pillow warns about files that it reads nevertheless. The filter that silences it is shared by all threads."""
 
 
 def decode(image: bytes | str | os.PathLike[str], channels: Channels = 3) -> Pixels:
@@ -45,11 +48,25 @@ def decode(image: bytes | str | os.PathLike[str], channels: Channels = 3) -> Pix
 def decode_file(path: str | os.PathLike[str], channels: Channels, *, name: str) -> Pixels:
     """As `decode`, of a file that errors call `name`."""
     try:
-        return _decode(Path(path).read_bytes(), channels)
+        return _decode(read_whole(path), channels)
     except OSError as error:
         raise UndecodableImage(f"{name}: {reading_failed(error)}") from error
     except UndecodableImage as error:
         raise UndecodableImage(f"{name}: {error}") from error.__cause__
+
+
+def read_whole(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of an image file; raises OSError, or `UndecodableImage` for what would never end or fill the memory."""
+    _refuse_endless(path)
+    return Path(path).read_bytes()
+
+
+def _refuse_endless(path: str | os.PathLike[str]) -> None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise UndecodableImage("it is a pipe or a device, not a file")
+    if status.st_size > _MOST_BYTES:
+        raise UndecodableImage(f"it has {readable_bytes(status.st_size)}: no image that can be decoded is that large")
 
 
 def from_pillow(image: Image.Image, channels: Channels = 3) -> Pixels:
@@ -85,9 +102,10 @@ def reading_failed(error: OSError) -> str:
 def is_grey_file(path: str | os.PathLike[str]) -> bool:
     """Whether a file's header says grey; False where it cannot be read."""
     try:
-        with _warnings_lock, warnings.catch_warnings():
+        _refuse_endless(path)
+        with warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 return image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
     except Exception:  # whatever is wrong with it, decoding will tell
         return False
@@ -128,10 +146,10 @@ def _decode_plain_jpeg(data: bytes) -> Pixels | None:
         )
     except ValueError:
         return None
-    return _upright(pixels, _jpeg_orientation(data))
+    return _upright(pixels, jpeg_orientation(data))
 
 
-def _jpeg_orientation(data: bytes) -> int:
+def jpeg_orientation(data: bytes) -> int:
     """EXIF orientation (1–8) of a JPEG; 1 where there is none or it cannot be read.
 
     Written out because opening the file with Pillow for this one number costs a tenth of decoding it.
@@ -174,9 +192,9 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def _decode_with_pillow(data: bytes) -> Pixels:
     try:
-        with _warnings_lock, warnings.catch_warnings():
+        with warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         with image:
             if _too_large(*image.size):
                 raise Image.DecompressionBombError
@@ -205,7 +223,7 @@ def _too_large(width: int, height: int) -> bool:
 
 def _transposed(image: Image.Image) -> Image.Image:
     try:
-        with _warnings_lock, warnings.catch_warnings():
+        with warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block says nothing about orientation

@@ -1,0 +1,126 @@
+"""Check a data set before training: what is broken, what is there twice, what would be learned falsely."""
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnetkit.catalog.architectures import ARCHITECTURES
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.checkpoints.atomic import write_atomically
+from resnetkit.data.cleaning import Cleaned, cleaned_table, refuse_unwritable
+from resnetkit.data.dataset import DataSet
+from resnetkit.data.findings import Examined, Finding
+from resnetkit.data.health import Health, examine, facts, judge, median_size, parts_as_found
+from resnetkit.data.opening import open_data
+from resnetkit.data.sources import FileSource
+from resnetkit.deployment.opening import open_model
+from resnetkit.errors import LabelMismatch
+from resnetkit.training.planning import ImageFacts, default_recipe, preprocess_for, resolve_recipe
+
+
+@dataclass(frozen=True)
+class Check:
+    """The health of a data set and, if one was asked for, the cleaned table that was written."""
+
+    health: Health
+    cleaned: Cleaned | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: those of the health, and `cleaned`."""
+        written = self.cleaned
+        cleaned = None if written is None else {**vars(written), "table": str(written.table)}
+        return {**self.health.to_dict(), "cleaned": cleaned}
+
+
+def check(
+    data: str | os.PathLike[str],
+    *,
+    model: str | Path | None = None,
+    image_size: int | None = None,
+    fix: str | Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Check:
+    """Decode every image of every part once and report what training would suffer from; no image is changed.
+
+    Sizes, mean and std are compared with the preprocessing of `model` (a run or a model file), else with what training
+    would choose for these images, or for `image_size`. `fix` is where a cleaned table (CSV) is written, which `train`
+    takes in the data's place. `progress` gets the images done and their number.
+    Raises `DataError` where the data cannot be opened; parts whose classes differ are a finding.
+    """
+    began = time.perf_counter()
+    known = None if model is None or _is_bare(model) else open_model(model).card.preprocess
+    if known is not None and image_size is not None:
+        known = known.restated(image_size=image_size)
+    try:
+        dataset = open_data(data, channels=known.channels if known else None, val_share=0)
+    except LabelMismatch as error:
+        return Check(_not_opened(os.fspath(data), error, time.perf_counter() - began))
+    sources = parts_as_found(dataset)
+    if fix is not None:
+        refuse_unwritable(Path(fix), tuple(sources.values()))
+    total = sum(len(source) for source in sources.values())
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, total)
+
+    examined = examine(sources, workers=workers, progress=tell)
+    preprocess = known or _as_training_would(examined, dataset, image_size)
+    words = shlex.quote(os.fspath(data))
+    fixable = all(isinstance(source, FileSource) for source in sources.values())
+    findings = judge(
+        examined, preprocess, data=words, train=f"resnetkit train {words}",
+        fix=f"resnetkit check {words} --fix clean.csv" if fixable else None,
+    )  # fmt: skip
+    cleaned = None if fix is None else _write_cleaned(examined, Path(fix))
+    health = Health(
+        data=os.fspath(data), preprocess=preprocess, findings=findings, notes=dataset.notes,
+        seconds=time.perf_counter() - began, **facts(examined),
+    )  # fmt: skip
+    return Check(health, cleaned)
+
+
+def _is_bare(model: str | Path) -> bool:
+    """Whether it is an architecture's name, which says nothing of preprocessing."""
+    return not Path(model).exists() and str(model) in ARCHITECTURES
+
+
+def _as_training_would(examined: Examined, dataset: DataSet, image_size: int | None) -> Preprocess:
+    sizes = median_size(examined)
+    height, width = sizes.median if sizes else (224, 224)
+    images = ImageFacts(height, width)
+    recipe = default_recipe(images)
+    if "train" in dataset.splits:
+        recipe = resolve_recipe(recipe, images, dataset)
+    preprocess = preprocess_for(recipe, images, dataset.channels)
+    return preprocess.restated(image_size=image_size) if image_size else preprocess
+
+
+def _write_cleaned(examined: Examined, table: Path) -> Cleaned:
+    text, cleaned = cleaned_table(examined, table)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+    write_atomically(table, write)
+    return cleaned
+
+
+def _not_opened(data: str, error: LabelMismatch, seconds: float) -> Health:
+    """The one finding that keeps training, and a look at the images, from beginning."""
+    finding = Finding(
+        kind="classes-differ", level="harm", title="classes that do not agree", count=1, of=1, names=(str(error),),
+        consequence="training stops before it reads an image; mend the folders or the table, then check again",
+    )  # fmt: skip
+    return Health(
+        data=data, parts={}, classes={}, formats={}, sizes=None, mean=(), std=(), preprocess=None, findings=(finding,),
+        notes=(), seconds=seconds,
+    )  # fmt: skip

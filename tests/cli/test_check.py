@@ -1,0 +1,195 @@
+"""`resnetkit check` on folders broken on purpose: what it says, its exit code, and the table that it writes."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import resnetkit as rk
+from resnetkit.cli import main
+
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def paint(path: Path, seed: int, size: tuple[int, int] = (96, 72)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def healthy(root: Path, per_class: int = 12) -> Path:
+    for number, place in enumerate(("train/cat", "train/dog", "val/cat", "val/dog")):
+        for index in range(per_class):
+            paint(root / place / f"{index}.png", 100 * number + index)
+    return root
+
+
+def findings(run_command, *words: str | Path) -> dict[str, dict]:
+    _, out, _ = run_command("check", *words, "--json")
+    return {finding["kind"]: finding for finding in json.loads(out)["findings"]}
+
+
+def test_a_healthy_folder(run_command, tmp_path: Path):
+    code, out, _ = run_command("check", healthy(tmp_path / "photos"), "--image-size", "64")
+    assert code == 0
+    assert "48 (24 in train, 24 in val), 2 classes" in out
+    assert "Fit for training: nothing is the matter." in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_every_harm_is_found_named_and_mended(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "photos", 16)
+    (folder / "train/cat/0.png").write_bytes(b"")
+    (folder / "train/cat/1.png").write_bytes((folder / "train/cat/1.png").read_bytes()[:200])
+    shutil.copy(folder / "val/dog/3.png", folder / "train/dog/3.png")
+    shutil.copy(folder / "train/dog/4.png", folder / "train/cat/4.png")
+    shutil.copy(folder / "train/dog/5.png", folder / "train/dog/6.png")
+    Image.open(folder / "val/cat/7.png").save(folder / "train/cat/near.jpg", quality=70)
+    code, out, _ = run_command("check", "photos", "--fix", "clean.csv")
+    assert code == 1
+    assert "Mend these 4 things" in out
+    assert "resnetkit check photos --fix clean.csv" in out
+    found = findings(run_command, folder)
+    assert found["empty"]["names"] == ["train/cat/0.png"]
+    assert found["truncated"]["count"] == 1
+    assert found["copies-across-classes"]["names"] == ["train/cat/4.png = train/dog/4.png"]
+    assert found["copies-across-parts"]["names"] == ["train/dog/3.png = val/dog/3.png"]
+    assert found["copies"]["names"] == ["train/dog/5.png = train/dog/6.png"]
+    assert found["near-copies-across-parts"]["names"] == ["train/cat/near.jpg = val/cat/7.png"]
+    with open("clean.csv", newline="") as file:
+        listed = {row["path"]: (row["label"], row["split"]) for row in csv.DictReader(file)}
+    everything = {str(path.relative_to(tmp_path)) for path in folder.glob("*/*/*.*")}
+    gone = {"cat/0.png", "cat/1.png", "cat/4.png", "dog/4.png", "dog/3.png", "dog/6.png", "cat/near.jpg"}
+    assert everything - set(listed) == {f"photos/train/{name}" for name in gone}
+    for path, (label, split) in listed.items():
+        assert path.split("/")[1:3] == [split, label]
+    code, out, _ = run_command("check", "clean.csv", "--image-size", "64")
+    assert (code, "nothing is the matter" in out) == (0, True)
+    code, _, err = run_command("train", "clean.csv", "--epochs", "1", "--image-size", "16", "--model", "resnet20")
+    assert code == 0, err
+
+
+def test_classes_missing_few_and_uneven(run_command, tmp_path: Path):
+    folder = tmp_path / "photos"
+    for label, (train, test) in {"a": (60, 8), "b": (6, 2), "c": (12, 0)}.items():
+        for index in range(train):
+            paint(folder / "train" / label / f"{index}.png", int.from_bytes(f"{label}{index}".encode()))
+        for index in range(test):
+            paint(folder / "test" / label / f"{index}.png", int.from_bytes(f"{label}{index}t".encode()))
+    code, out, _ = run_command("check", folder)
+    assert code == 0, "training is not harmed"
+    assert "6 (b) to 60 (a) a class in train" in out
+    found = findings(run_command, folder)
+    assert found["class-missing"]["names"] == ["c"]
+    assert found["imbalance"]["names"] == ["b (6)"]
+    found = [each for each in rk.check(folder).health.findings if each.kind == "class-small"]
+    assert [each.names for each in found] == [("b (6)",), ("b (2)",)]
+
+
+def test_parts_with_other_classes_are_a_finding(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "photos", 3)
+    shutil.move(folder / "val/dog", folder / "val/horse")
+    code, out, _ = run_command("check", folder)
+    assert code == 1
+    assert "only in val: horse; only in train: dog" in " ".join(out.split())
+
+
+def test_sizes_beside_the_input(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "photos")
+    paint(folder / "train/cat/panorama.png", 999, (800, 60))
+    paint(folder / "train/cat/icon.png", 998, (8, 8))
+    found = findings(run_command, folder)
+    assert found["smaller"]["count"] == 50
+    assert found["smaller"]["remedy"].endswith("photos --image-size 64")
+    assert found["long"]["names"] == ["train/cat/panorama.png (800×60)"]
+    assert found["tiny"]["names"] == ["train/cat/icon.png (8×8)"]
+    assert "smaller" in findings(run_command, folder, "--image-size", "128")
+    assert findings(run_command, folder, "--image-size", "32")["smaller"]["count"] == 1
+
+
+def test_a_models_own_input_is_what_counts(run_command, digits_run: Path):
+    code, out, _ = run_command("check", "digits", "--model", digits_run, "--json")
+    assert code == 0
+    assert json.loads(out)["preprocess"]["size"] == [8, 8]
+
+
+def test_names_of_all_kinds_survive_the_table(run_command, tmp_path: Path):
+    folder = tmp_path / "photos"
+    odd = ["two\nlines.png", "a,b.png", 'quo"ted.png', " blank.png", "line\u2028end.png", "über.png", "x\x0by.png"]
+    for number, name in enumerate(odd):
+        paint(folder / " cat" / name, number)
+        paint(folder / "dog" / name, 50 + number)
+    paint(folder / "dog" / "bad.png", 99)
+    os.rename(folder / "dog" / "bad.png", os.fsencode(folder / "dog") + b"/caf\xe9.png")
+    code, _, err = run_command("check", "photos", "--fix", "photos/clean.csv")
+    assert code == 0
+    assert "14 pictures, without 0 broken ones and 0 copies, 1 whose names are no text" in " ".join(err.split())
+    assert rk.check("photos/clean.csv").health.parts == {"all": 14}
+    assert not [each for each in rk.check("photos/clean.csv").health.findings if each.level == "harm"]
+
+
+def test_no_table_for_arrays_nor_with_another_suffix(run_command, tmp_path: Path):
+    code, _, err = run_command("check", "digits", "--fix", "clean.csv")
+    assert (code, "array file" in err) == (1, True)
+    code, _, err = run_command("check", healthy(tmp_path / "photos", 3), "--fix", "clean.xlsx")
+    assert (code, "clean.csv" in err) == (1, True)
+
+
+def test_several_labels_are_kept_and_compared_whole(run_command, tmp_path: Path):
+    for number in range(8):
+        paint(tmp_path / f"{number}.png", number)
+    shutil.copy("0.png", "copy.png")
+    rows = [f"{number}.png,{('red;round', 'red', 'round')[number % 3]}" for number in range(8)]
+    Path("all.csv").write_text("\n".join(["path,label", *rows, "copy.png,red"]) + "\n")
+    found = findings(run_command, "all.csv")
+    assert found["copies-across-classes"]["names"] == ["0.png = copy.png"]
+    run_command("check", "all.csv", "--fix", "clean.csv")
+    with open("clean.csv", newline="") as file:
+        labels = {row["path"]: row["label"] for row in csv.DictReader(file)}
+    assert labels == {f"{number}.png": ("red;round", "red", "round")[number % 3] for number in range(1, 8)}
+
+
+def test_links_in_circles_and_all_broken(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "photos", 2)
+    (folder / "train/cat/up").symlink_to(folder / "train", target_is_directory=True)
+    (folder / "train/cat/self.png").symlink_to(folder / "train/cat/self.png")
+    assert findings(run_command, folder)["missing"]["count"] == 1
+    for path in (tmp_path / "photos").glob("*/*/*.png"):
+        if not path.is_symlink():
+            path.write_bytes(b"no")
+    code, out, _ = run_command("check", folder)
+    assert code == 1
+    assert "classes without an image in train" in out
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_files(run_command, tmp_path: Path):
+    """Hard links to a few pictures: nothing is quadratic in the number of files, or of copies."""
+    for label in ("a", "b"):
+        for index in range(100):
+            paint(tmp_path / "some" / label / f"{index}.png", int.from_bytes(f"{label}{index}".encode()), (32, 32))
+        (tmp_path / "many" / label).mkdir(parents=True)
+        for index in range(100_000):
+            os.link(tmp_path / "some" / label / f"{index % 100}.png", tmp_path / "many" / label / f"{index}.png")
+    result = rk.check("many")
+    assert result.health.images == 200_000
+    assert {each.kind: each.count for each in result.health.findings}["copies"] == 200_000
+    assert result.health.seconds < 600
