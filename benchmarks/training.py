@@ -28,7 +28,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
 
     from resnetkit.api.networks import create_model
     from resnetkit.catalog.preprocessing import Preprocess
-    from resnetkit.catalog.recipes import Recipe
+    from resnetkit.catalog.recipe import Recipe
     from resnetkit.data.memory import keep_freed_memory
     from resnetkit.tasks.objective import Objective
     from resnetkit.training.optimisation import Optimiser

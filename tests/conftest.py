@@ -1,6 +1,10 @@
 """What all tests share: one thread each (two test processes run side by side) and where real data lies."""
 
+import http.server
 import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,3 +30,85 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
     train("digits", output=folder, epochs=8, batch_size=64, precision="float32")
     return folder
+
+
+@dataclass
+class Server:
+    """What it holds, which faults it has, and which requests came."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cuts: int = 0
+    """so many answers break off after a third"""
+    errors: list[int] = field(default_factory=list)
+    """the first answers have these codes"""
+    ranges: bool = True
+    lengths: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    """given with every answer"""
+    requests: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
+
+    @property
+    def gets(self) -> list[tuple[str, str | None]]:
+        return [(path, part) for method, path, part, _ in self.requests if method == "GET"]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server on this machine with every fault that a network has."""
+    state = Server(files={"/file.bin": bytes(range(256)) * 4000})
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self, body: bool) -> None:
+            part = self.headers.get("Range")
+            state.requests.append((self.command, self.path, part, self.headers.get("Authorization")))
+            if state.errors and body:
+                self.send_error(state.errors.pop(0))
+                return
+            if self.path in state.redirects:
+                self.send_response(302)
+                self.send_header("Location", state.redirects[self.path])
+                self.more_headers()
+                self.end_headers()
+                return
+            if self.path not in state.files:
+                self.send_error(404)
+                return
+            content = state.files[self.path]
+            start = int(part[6:-1]) if part and state.ranges else 0
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            if state.lengths:
+                self.send_header("Content-Length", str(len(content) - start))
+            self.more_headers()
+            self.end_headers()
+            if body:
+                cut = state.cuts > 0
+                state.cuts -= cut
+                self.wfile.write(content[start : start + len(content) // 3] if cut else content[start:])
+
+        def more_headers(self) -> None:
+            for name, value in state.headers.items():
+                self.send_header(name, value)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        state.url = f"http://127.0.0.1:{running.server_address[1]}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        running.shutdown()
+        thread.join()

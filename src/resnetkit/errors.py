@@ -7,6 +7,15 @@ import difflib
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    r"""Text of a stranger's file, with everything escaped that is no letter to be seen.
+
+    >>> print(printable(f"bn{chr(27)}[2J.weight"))
+    bn\x1b[2J.weight
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class ResnetkitError(Exception):
     """Whatever resnetkit refuses or cannot do; the message is meant for the person, not for a log."""
 
@@ -52,8 +61,22 @@ class LabelMismatch(DataError):
     """Class names of a model and a data set (or of two parts of one) that do not agree."""
 
 
+class DownloadFailed(ResnetkitError):
+    """A file that could not be fetched; `.code` is the server's answer where that was why."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class CheckpointError(ResnetkitError):
-    """A weights file that is damaged, foreign beyond recognition, or does not fit the network."""
+    """A weights file that is damaged, foreign beyond recognition, or does not fit the network.
+
+    The message may hold names out of the file: it stays one line and tells a terminal nothing else.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnsafeFile(CheckpointError):

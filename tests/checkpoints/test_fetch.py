@@ -1,27 +1,26 @@
 """Downloads against a server with every fault that a network has."""
 
 import hashlib
-import http.server
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save as to_bytes
 
 import resnetkit
+from resnetkit import downloads
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.pretrained import Pretrained, pretrained
-from resnetkit.checkpoints import fetch as fetching
 from resnetkit.checkpoints.compare import network_shapes
-from resnetkit.checkpoints.fetch import cached_file, download, fetch
+from resnetkit.checkpoints.fetch import cached_file, fetch
 from resnetkit.checkpoints.transfer import load_local, load_published
-from resnetkit.errors import CheckpointError
+from resnetkit.downloads import download
+from resnetkit.errors import CheckpointError, DownloadFailed
 from resnetkit.models import build, fit_weights
 
 CONTENT = bytes(range(256)) * 4000
@@ -29,83 +28,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@dataclass
-class Server:
-    """What it holds, which faults it has, and which requests came."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    cuts: int = 0
-    """so many answers break off after a third"""
-    errors: list[int] = field(default_factory=list)
-    """the first answers have these codes"""
-    ranges: bool = True
-    lengths: bool = True
-    redirects: dict[str, str] = field(default_factory=dict)
-    requests: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
-
-    @property
-    def gets(self) -> list[tuple[str, str | None]]:
-        return [(path, part) for method, path, part, _ in self.requests if method == "GET"]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server(files={"/file.bin": CONTENT})
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self, body: bool) -> None:
-            part = self.headers.get("Range")
-            state.requests.append((self.command, self.path, part, self.headers.get("Authorization")))
-            if state.errors and body:
-                self.send_error(state.errors.pop(0))
-                return
-            if self.path in state.redirects:
-                self.send_response(302)
-                self.send_header("Location", state.redirects[self.path])
-                self.hub_headers()
-                self.end_headers()
-                return
-            if self.path not in state.files:
-                self.send_error(404)
-                return
-            content = state.files[self.path]
-            start = int(part[6:-1]) if part and state.ranges else 0
-            if start >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            if state.lengths:
-                self.send_header("Content-Length", str(len(content) - start))
-            self.hub_headers()
-            self.end_headers()
-            if body:
-                cut = state.cuts > 0
-                state.cuts -= cut
-                self.wfile.write(content[start : start + len(content) // 3] if cut else content[start:])
-
-        def hub_headers(self) -> None:
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("X-Linked-Etag", f'"{SHA256}"')
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        state.url = f"http://127.0.0.1:{running.server_address[1]}"
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield state
-        running.shutdown()
-        thread.join()
+Server = Any  # tests/conftest.py
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +38,8 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setattr(fetching, "_PAUSE", 0.001)
+    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
+    server.headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{SHA256}"'}
 
 
 def left_in(folder: Path) -> set[str]:
@@ -168,24 +92,28 @@ def test_a_file_that_shrank(server: Server, tmp_path: Path) -> None:
 
 
 def test_wrong_hash(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has SHA-256 .* was promised; it was deleted") as caught:
+    with pytest.raises(DownloadFailed, match=r"has SHA-256 .* was promised; it was deleted") as caught:
         download(f"{server.url}/file.bin", tmp_path / "file.bin", sha256="deadbeef")
     assert "\n" not in str(caught.value)
     assert left_in(tmp_path) == set()
+    with pytest.raises(DownloadFailed, match="has MD5"):
+        download(f"{server.url}/file.bin", tmp_path / "file.bin", md5="deadbeef")
+    right = hashlib.md5(CONTENT).hexdigest()
+    assert download(f"{server.url}/file.bin", tmp_path / "file.bin", md5=right).read_bytes() == CONTENT
 
 
 def test_truncation_for_ever(server: Server, tmp_path: Path) -> None:
     """A server that says a length and never gives it."""
     server.ranges, server.cuts = False, 100
-    with pytest.raises(CheckpointError, match=r"the connection was cut|IncompleteRead|bytes read"):
+    with pytest.raises(DownloadFailed, match=r"the connection was cut|IncompleteRead|bytes read"):
         download(f"{server.url}/file.bin", tmp_path / "file.bin")
     assert not (tmp_path / "file.bin").exists()
 
 
-@pytest.mark.parametrize(("code", "says"), [(404, "does not exist"), (403, "set HF_TOKEN"), (400, "refuses")])
+@pytest.mark.parametrize(("code", "says"), [(404, "does not exist"), (403, "may not be read"), (400, "refuses")])
 def test_refusals_are_not_repeated(server: Server, tmp_path: Path, code: int, says: str) -> None:
     server.errors = [code]
-    with pytest.raises(CheckpointError, match=says):
+    with pytest.raises(DownloadFailed, match=says):
         download(f"{server.url}/file.bin", tmp_path / "file.bin")
     assert len(server.requests) == 1
 
@@ -194,12 +122,12 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.errors = [503, 429, 500]
     assert download(f"{server.url}/file.bin", tmp_path / "file.bin").read_bytes() == CONTENT
     server.errors = [503] * 50
-    with pytest.raises(CheckpointError, match="answers 503, 5 times"):
+    with pytest.raises(DownloadFailed, match="answers 503, 5 times"):
         download(f"{server.url}/file.bin", tmp_path / "other.bin")
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot download .*refused"):
+    with pytest.raises(DownloadFailed, match=r"cannot download .*refused"):
         download("http://127.0.0.1:9/file.bin", tmp_path / "file.bin")
 
 
@@ -214,7 +142,7 @@ def test_five_processes_download_once(server: Server, tmp_path: Path) -> None:
     server.cuts = 2
     code = f"""
 from pathlib import Path
-from resnetkit.checkpoints.fetch import download
+from resnetkit.downloads import download
 download({server.url + "/file.bin"!r}, Path({str(tmp_path / "file.bin")!r}), sha256={SHA256!r})
 """
     here = {**os.environ, "PYTHONPATH": str(Path(resnetkit.__file__).parents[1])}
@@ -253,7 +181,11 @@ def test_a_hub_that_lies(server: Server) -> None:
 
 
 def test_the_hub_without_the_file(server: Server) -> None:
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match=r"does not exist .*see `resnetkit list --pretrained`, or give a local"):
+        fetch(of_hub())
+    server.errors = [403]
+    server.files["/timm/tiny/resolve/main/model.safetensors"] = CONTENT
+    with pytest.raises(CheckpointError, match=r"may not be read .*set HF_TOKEN, or give a local"):
         fetch(of_hub())
 
 

@@ -86,6 +86,23 @@ def test_what_cannot_be_done_exits_with_1_and_one_line(run_command, words: tuple
     assert len(err.strip().splitlines()) == 1
 
 
+def test_names_in_a_strangers_file_cannot_speak_to_the_terminal(run_command, tmp_path: Path):
+    import torch
+
+    import resnetkit as rk
+
+    state = rk.create_model("resnet20", num_classes=3).state_dict()
+    torch.save({**state, "[/red]\x1b[2J\nbn1.extra": torch.ones(2)}, tmp_path / "a[red].pth")
+    code, out, err = run_command("adopt", tmp_path / "a[red].pth", "--tensors")
+    assert (code, err) == (0, "")
+    assert r"[/red]\x1b[2J\nbn1.extra" in out
+    assert "\x1b" not in out
+    torch.save({"x\x1b[2J\n": torch.ones(2)}, tmp_path / "b.pth")
+    code, out, err = run_command("adopt", tmp_path / "b.pth")
+    assert (code, out) == (1, "")
+    assert r"it has x\x1b[2J\n (2,)" in err
+
+
 def test_list_as_json(run_command):
     code, out, _ = run_command("list", "resnet?8", "--json")
     assert (code, json.loads(out)) == (0, ["resnet18"])

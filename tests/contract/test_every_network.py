@@ -88,7 +88,7 @@ def network(row):
 
 def images(row, high=2, wide=3, *, odd=0, channels=3, batch=2):
     """As many pixels as the last map has places, times its stride, and `odd` more."""
-    stride = 32 if getattr(row, "stem", "") != "conv3" else 2 ** (len(row.depths) - 1)
+    stride = 32 if getattr(row, "stem", "") != "conv3" else 2 ** (len(row.depths) - (row.stem_pool == "none"))
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, channels, high * stride + odd, wide * stride + odd, generator=generator)
 

@@ -126,6 +126,13 @@ def test_arguments_that_cannot_be(name, arguments, message):
         build(architecture(name), **arguments)
 
 
+@pytest.mark.parametrize("name", ["resnet50_gn", "resnetv2_50d_gn", "resnetv2_50d_evos"])
+def test_a_norm_over_groups_needs_channels_that_they_divide(name):
+    row = architecture(name)
+    with torch.device("meta"), pytest.raises(InvalidArgument, match="cannot divide 40 channels"):
+        build(replace(row, widths=(40, *row.widths[1:]), stem_width=64))
+
+
 def test_features_can_be_chosen_from_the_end():
     extractor = FeatureExtractor(build(architecture("resnet18")), out_indices=(-1, 1))
     assert extractor.feature_info.channels() == [64, 512]

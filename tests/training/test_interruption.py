@@ -20,9 +20,10 @@ FLAGS = ("--epochs", "3", "--deterministic", "--checkpoint-steps", "2", "--batch
 # Whatever a step may draw, keep or average.
 EVERYTHING = (
     "--drop-path", "0.2", "--dropout", "0.1", "--ema-decay", "0.9", "--ema-every", "2", "--clip-norm", "5",
-    "--early-sizes", "4", "6", "--early-until", "0.3", "0.6",
+    "--early-sizes", "0.5", "0.75", "--early-until", "0.3", "0.6",
     "--head-epochs", "0.5", "--layer-decay", "0.7", "--loss", "bce", "--optimiser", "lamb",
-    "--lr", "0.01",
+    "--lr", "0.01", "--mixup", "0.2", "--cutmix", "1", "--mix-share", "0.8", "--accumulate", "2",
+    "--auto-augment", "trivial", "--erasing", "0.2", "--repeats", "2",
 )  # fmt: skip
 
 

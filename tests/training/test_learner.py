@@ -4,7 +4,7 @@ import torch
 
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.models import Network, build
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner

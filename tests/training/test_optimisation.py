@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from resnetkit.catalog.architectures import architecture
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.models import build
 from resnetkit.training.optimisation import Optimiser, learning_shares
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.training.schedule import Schedule, learning_rate
 
 

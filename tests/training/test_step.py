@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.models import build
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.optimisation import Optimiser

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from resnetkit.api.devices import best_device
 from resnetkit.checkpoints.modelfile import ModelCard
@@ -15,6 +15,7 @@ from resnetkit.deployment.opening import Stated, open_model
 from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Scores, probabilities, score
 from resnetkit.tasks.labels import match_labels
+from resnetkit.tasks.mirroring import Mirrored
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def evaluate(
     *,
     split: str | None = None,
     stated: Stated | None = None,
+    tta: Literal["none", "flip"] = "none",
     batch_size: int = 64,
     precision: str = "float32",
     device: str | None = None,
@@ -51,6 +53,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on the part `split` of labelled data: by default test, else val, else what its run held out.
 
+    With `tta` "flip" the answer for an image is the mean of those for it and for its mirror image, at twice the time.
     Computes in float32 unless told otherwise. Raises LabelMismatch before any work where classes do not agree.
     """
     opened = open_model(model, stated)
@@ -59,17 +62,18 @@ def evaluate(
     if dataset.several_labels:
         raise DataError(f"{dataset.name} has images with several labels: evaluate scores one label an image so far")
     classifier = opened.classifier(device=best_device(device), precision=precision)
+    asked = Mirrored(classifier) if tta == "flip" else classifier
     labels = match_labels(card.class_names, card.num_classes, dataset.class_names, dataset.num_classes)
     chosen = _choose_split(dataset, split, card)
     source = dataset.split(chosen)
     loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
     tell = (lambda done: progress(done, len(source))) if progress else None
-    probs, truth = probabilities(classifier, loader.batches(), labels, tell)
+    probs, truth = probabilities(asked, loader.batches(), labels, tell)
     return Evaluation(
         model=str(model),
         data=dataset.name,
         split=chosen,
-        description=classifier.description,
+        description=asked.description,
         num_classes=card.num_classes,
         scores=score(probs, truth, card.class_names or dataset.class_names),
         notes=(*opened.notes, *notes, *((labels.note,) if labels.note else ())),

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import torch
 
+from resnetkit.api.choosing import choose, former_plan, named_model, named_recipe, published_name
 from resnetkit.api.devices import best_device
-from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
-from resnetkit.catalog.pretrained import pretrained as published
-from resnetkit.catalog.recipes import RECIPES, Precision, Recipe, recipe_from_dict
+from resnetkit.catalog.architectures import Architecture
+from resnetkit.catalog.recipe import Precision, Recipe, recipe_from_dict
 from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
 from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
@@ -24,20 +23,18 @@ from resnetkit.data.places import kept_in
 from resnetkit.data.scanning import scan
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.opening import open_model
-from resnetkit.errors import InvalidArgument, RunError, UnknownName
+from resnetkit.errors import InvalidArgument, RunError
 from resnetkit.models import Network, build, fit_weights
 from resnetkit.training.duration import plan_budget
 from resnetkit.training.images import GrowingImages, TrainingImages
 from resnetkit.training.loop import Outcome, fit
-from resnetkit.training.plan import DataPlan, ModelPlan, Plan, is_plan, recipe_fields
+from resnetkit.training.plan import DataPlan, ModelPlan, Plan
 from resnetkit.training.planning import (
     ImageFacts,
     cached_side,
     check_trainable,
-    default_model,
-    default_recipe,
+    pixel_policies,
     preprocess_for,
-    resolve_recipe,
     training_sizes,
 )
 from resnetkit.training.precision import faster_precision
@@ -117,7 +114,7 @@ def train(
         raise InvalidArgument(f"minutes is {minutes}: it must be more than 0")
     overrides = {key: value for key, value in fields.items() if value is not None}
     recipe_from_dict(overrides)  # a wrong field is named before anything is opened
-    former = _former_plan(recipe)
+    former = former_plan(recipe)
     if former is not None:
         data = former.data.source if data is None else data
         model = (former.model.weights or former.model.row) if model is None else model
@@ -130,24 +127,19 @@ def train(
     if data is None:
         raise InvalidArgument("train needs DATA: a folder of pictures, an .npz file, or digits")
     # Whatever was named wrongly is said before any image is read.
-    base = None if recipe is None else _named_recipe(recipe)
+    base = named_recipe(recipe)
     if pretrained:
-        if not isinstance(model, str):
-            raise InvalidArgument("pretrained starts from published weights: name their --model, such as resnet50")
-        model = published(model).name
-    chosen_model = None if model is None else _named_model(model)
+        model = published_name(model)
+    chosen_model = None if model is None else named_model(model)
     seed = 0 if seed is None else seed
     if seed < 0:
         raise InvalidArgument(f"seed {seed}: it is a whole number from 0")
     device = best_device(device)
     dataset = open_data(data, seed=seed, val_share=0.1 if val_share is None else val_share)
     check_trainable(dataset)
-    cache_side = cached_side({**(base or {}), **overrides}) if cache else None
+    cache_side = cached_side({**base.fields, **overrides}) if cache else None
     dataset, images = _inspect(dataset, skip_broken, cache_side, workers, listener)
-    published_recipe = recipe in RECIPES and base is not None and "batch_size" not in overrides
-    recipe_asked = _overridden(replace(default_recipe(images), **(base or {})), overrides)
-    chosen = resolve_recipe(recipe_asked, images, dataset, batch_stated=not published_recipe)
-    start = chosen_model or _named_model(default_model(images))
+    chosen, start = choose(dataset, images, base, chosen_model, overrides)
     _set_determinism(deterministic)
     plan = Plan(
         data=DataPlan(
@@ -209,50 +201,6 @@ def resume(
     return _result(existing, plan, outcome)
 
 
-def _former_plan(recipe: str | Path | Recipe | None) -> Plan | None:
-    if isinstance(recipe, str | Path) and Path(recipe).is_file() and is_plan(Path(recipe)):
-        return Plan.read(Path(recipe))
-    return None
-
-
-def _named_recipe(recipe: str | Path | Recipe) -> dict[str, Any]:
-    """The fields that a recipe's row, name or YAML file gives; a file may give a few."""
-    if isinstance(recipe, Recipe):
-        return recipe.to_dict()
-    if Path(recipe).is_file():
-        return recipe_fields(Path(recipe))
-    if str(recipe) in RECIPES:
-        return RECIPES[str(recipe)].to_dict()
-    raise UnknownName("recipe", str(recipe), RECIPES, "(a name, or the path of a YAML file)")
-
-
-def _overridden(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
-    """The recipe with some fields replaced; where its batch size is, but not its rate, the rate follows."""
-    if "batch_size" in overrides and "lr" not in overrides:
-        recipe = recipe.with_batch(overrides["batch_size"])
-    return replace(recipe, **overrides)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """A network before training: its name and row, the file of its first weights, and how their images were scaled."""
-
-    name: str | None
-    row: Architecture
-    weights: str | None = None
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-
-
-def _named_model(model: str | Path | Architecture) -> _Start:
-    if not isinstance(model, str | Path):
-        return _Start(name_of(model), model)
-    if not Path(model).exists() and str(model) in ARCHITECTURES:
-        return _Start(str(model), architecture(str(model)))
-    card = open_model(model).card
-    weights = os.path.abspath(model) if Path(model).exists() else str(model)
-    return _Start(card.architecture, card.row, weights, (card.preprocess.mean, card.preprocess.std))
-
-
 def _inspect(
     dataset: DataSet, skip_broken: bool, cache_side: int | None, workers: int | None, listener: Listener
 ) -> tuple[DataSet, ImageFacts]:
@@ -307,10 +255,13 @@ def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[Trainin
         policy = policy_for(preprocess.size, kind=recipe.augmentation, flip=bool(recipe.flip))
         if isinstance(policy, RandomResizedCrop):
             policy = replace(policy, scale=(recipe.crop_scale, 1.0))
-        transform = train_transform(policy, preprocess)
-        return Loader(source, transform, batch_size, shuffle_seed=plan.seed, workers=workers)
+        transform = train_transform(policy, preprocess, pixel_policies(recipe))
+        return Loader(
+            source, transform, batch_size,
+            shuffle_seed=plan.seed, weights=source.weights, repeats=recipe.repeats, workers=workers,
+        )  # fmt: skip
 
-    train = GrowingImages(loader, training_sizes(recipe))
+    train = GrowingImages(loader, training_sizes(recipe, plan.preprocess))
     val = None
     if "val" in dataset.splits and len(dataset.split("val")):
         val = Loader(dataset.split("val"), EvalTransform(plan.preprocess), 2 * batch_size, workers=workers)

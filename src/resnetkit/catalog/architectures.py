@@ -217,6 +217,8 @@ _CIFAR: dict[str, Architecture] = {
     "preact_resnet110": _cifar_v2("basic", 18),
     "preact_resnet164": _cifar_v2("bottleneck", 18),
     "preact_resnet1001": _cifar_v2("bottleneck", 111),
+    # One block a stage, pooled before the first: for little time rather than for the best accuracy (recipe "fast").
+    "resnet8_w64": Residual("basic", (1, 1, 1), (64, 128, 256), stem="conv3", stem_width=64, stem_pool="max"),
     "wrn16_4": _cifar_wide(16, 4),
     "wrn28_10": _cifar_wide(28, 10),
     "resnext29_8x64d": _cifar_next(8),

@@ -1,182 +1,197 @@
-"""How a network is trained: frozen rows, each with its source. A value of None is decided from data and machine."""
+"""The recipes that have a name: frozen rows, each with its source and what is published of it.
 
-import difflib
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from math import sqrt
-from typing import Any, Literal, get_args
+A row says how to train, and nothing of the data; a batch size and a rate made for a large data set are lessened
+together where there are few images (`training.planning`). Figures are top-1 accuracies on ImageNet's validation set
+unless they say otherwise.
+"""
 
-from resnetkit.errors import InvalidArgument
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
-Precision = Literal["auto", "float32", "bf16"]
-Augmentation = Literal["auto", "photo", "small", "none"]
-OptimiserKind = Literal["sgd", "adamw", "lamb", "muon"]
-ScheduleKind = Literal["cosine", "linear", "step", "constant"]
-Loss = Literal["cross_entropy", "bce"]
-ClassWeights = Literal["none", "balanced"]
-Freeze = Literal["none", "stem", "stage1", "stage2", "stage3", "body"]
-
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "optimiser": get_args(OptimiserKind),
-    "schedule": get_args(ScheduleKind),
-    "freeze": get_args(Freeze),
-    "loss": get_args(Loss),
-    "class_weights": get_args(ClassWeights),
-    "augmentation": get_args(Augmentation),
-    "precision": get_args(Precision),
-}
+from resnetkit.catalog.recipe import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything about training that is neither the data, the network nor the machine.
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe, for whom it is, where it comes from and what it reached there."""
 
-    As it stands: SGD with Nesterov momentum; the rate rises linearly over the warm-up and falls along a cosine to zero
-    (Loshchilov and Hutter 2016, arXiv 1608.03983); the decay touches weights only, never norms and biases (He et al.
-    2018, arXiv 1812.01187, section 3.1); labels are smoothed (Szegedy et al. 2015, arXiv 1512.00567, section 7).
-    """
-
-    epochs: int = 30
-    """passes over the training images"""
-    batch_size: int | None = None
-    """images a step; None: 32 for photos, 128 for small images, less where an epoch would have under 20 steps"""
-    accumulate: int = 1
-    """pieces in which a batch is computed one after the other, for less memory; the step is of the whole batch"""
-
-    optimiser: OptimiserKind = "sgd"
-    """sgd, adamw, lamb (You et al. 2019, arXiv 1904.00962), or muon for convolutions with adamw for the rest"""
-    lr: float | None = None
-    """peak learning rate; None: 0.2 at 128 images a step, in proportion to the batch size (Goyal et al. 2017)"""
-    momentum: float = 0.9
-    """of sgd and muon; the decay of the first moment in adamw and lamb"""
-    nesterov: bool = True
-    """whether sgd looks ahead"""
-    weight_decay: float = 5e-4
-    """decay of the weights: inside the gradient in sgd, beside it in the others"""
-    decay_norms: bool = False
-    """whether norms and biases decay too"""
-    clip_norm: float = 0.0
-    """gradients longer than this are shortened to it; 0: never"""
-    layer_decay: float = 1.0
-    """each stage learns at this share of the rate of the stage after it; the classifier at the full rate"""
-
-    schedule: ScheduleKind = "cosine"
-    """how the rate falls to zero after the warm-up; step: a tenth of it at each of lr_drops"""
-    lr_drops: tuple[float, ...] = (1 / 3, 2 / 3)
-    """shares of the training at which the schedule "step" divides the rate by ten"""
-    warmup_epochs: float = 1.0
-    """epochs of linear warm-up, at most a fifth of all"""
-
-    head_epochs: float = 0.0
-    """epochs at the start in which the classifier alone is trained, at most half of all"""
-    freeze: Freeze = "none"
-    """how much of the network, from the image on, keeps its first weights and statistics throughout"""
-    freeze_norm: bool | None = False
-    """whether batch norms keep the statistics of their first weights; None: where there are few training images"""
-
-    loss: Loss = "cross_entropy"
-    """bce: each class is a yes or no of its own"""
-    label_smoothing: float = 0.1
-    """share of a label given to all classes alike"""
-    class_weights: ClassWeights = "none"
-    """balanced: each class weighs in the loss as if all were equally frequent"""
-    drop_path: float = 0.0
-    """stochastic depth: share of images that skip the last block, less for earlier ones (arXiv 1603.09382)"""
-    dropout: float = 0.0
-    """share of features that the classifier does not see in a step"""
-    ema_decay: float = 0.0
-    """the model is an average of the weights over the steps, which keeps this share of itself at each; 0: none"""
-    ema_every: int = 1
-    """steps between two updates of the average"""
-
-    image_size: int | None = None
-    """side of the square the network sees, in pixels; None: the images' own size where small, else 224"""
-    test_size: int | None = None
-    """the side in validation and use, where it is another (Touvron et al. 2019, arXiv 1906.06423); None: the same"""
-    early_sizes: tuple[int, ...] = ()
-    """smaller sides that come before image_size (progressive resizing), the first one first"""
-    early_until: tuple[float, ...] = ()
-    """the share of the training up to which each of early_sizes is used; epochs are not divided"""
-    crop_share: float = 0.875
-    """share of a photo's resized short side that validation and use look at; 224 of 256"""
-    crop_scale: float = 0.08
-    """least share of a photo's area that a random resized crop keeps (Szegedy et al. 2014, arXiv 1409.4842)"""
-    augmentation: Augmentation = "auto"
-    """photo: random resized crop; small: pad by an eighth and crop; auto: by the image size"""
-    flip: bool | None = None
-    """mirror left and right at random; None: unless the data set says that a mirror image is another thing"""
-    precision: Precision = "auto"
-    """bf16 autocast where the processor has it and a short probe shows that it is faster, else float32"""
-
-    def __post_init__(self) -> None:
-        positive = ("epochs", "batch_size", "accumulate", "lr", "image_size", "test_size", "ema_every")
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidArgument(f"{name} is {value}: it must be more than 0")
-        for name in ("momentum", "label_smoothing", "drop_path", "dropout", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        for name in ("layer_decay", "crop_share", "crop_scale"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be more than 0 and at most 1")
-        for name in ("weight_decay", "warmup_epochs", "head_epochs", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise InvalidArgument(f"{name} is {getattr(self, name)}: it must not be negative")
-        for name in ("lr_drops", "early_until"):
-            shares = getattr(self, name)
-            if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
-                raise InvalidArgument(f"{name} {shares}: give rising shares of the training between 0 and 1")
-        if len(self.early_sizes) != len(self.early_until) or not all(size > 0 for size in self.early_sizes):
-            raise InvalidArgument(
-                f"early_sizes {self.early_sizes} and early_until {self.early_until}: each size in pixels needs the "
-                "share of the training up to which it is used"
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                near = difflib.get_close_matches(str(getattr(self, name)), choices, n=1)
-                hint = f", did you mean {near[0]}" if near else ""
-                raise InvalidArgument(f"{name} is {getattr(self, name)}{hint}? It is one of: {', '.join(choices)}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values; `recipe_from_dict` reads them back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    def with_batch(self, batch_size: int) -> "Recipe":
-        """The same recipe at another batch size, its rate in proportion (adaptive optimisers: to the square root).
-
-        Goyal et al. 2017 (arXiv 1706.02677, section 2.1) for SGD; You et al. 2019 (arXiv 1904.00962, section 4) for
-        LAMB.
-        """
-        if self.lr is None or self.batch_size is None:
-            return replace(self, batch_size=batch_size)
-        ratio = batch_size / self.batch_size
-        return replace(self, batch_size=batch_size, lr=self.lr * (ratio if self.optimiser == "sgd" else sqrt(ratio)))
+    summary: str
+    recipe: Recipe
+    source: str
+    result: str
 
 
-RECIPES: Mapping[str, Recipe] = {
-    # Photos from random weights: the ImageNet practice of He et al. 2015 with the refinements of He et al. 2018.
-    "scratch": Recipe(weight_decay=1e-4, warmup_epochs=2.0),
-    # CIFAR-like pictures: momentum and decay of Zagoruyko and Komodakis 2016 (arXiv 1605.07146), cosine, not steps.
-    "small-images": Recipe(),
-}
+_FINETUNE = NamedRecipe(
+    "from published or own weights: the classifier first, then all, the earlier the stage the slower",
+    Recipe(
+        epochs=10,
+        head_epochs=1.0,
+        layer_decay=0.7,
+        freeze_norm=None,
+        lr=None,
+        weight_decay=1e-4,
+        warmup_epochs=0.5,
+        crop_scale=0.35,
+    ),
+    "phases: Howard and Gugger 2020 (arXiv 2002.04688, fine_tune); rates by stage: Howard and Ruder 2018 (arXiv "
+    "1801.06146, section 3.2); SGD for transfer: Kornblith et al. 2018 (arXiv 1805.08974, appendix A.5)",
+    "none for these very values",
+)
+_SCRATCH = NamedRecipe(
+    "photos from random weights",
+    Recipe(weight_decay=1e-4, warmup_epochs=2.0),
+    "the ImageNet practice of He et al. 2015 (arXiv 1512.03385) with the refinements of He et al. 2018 (arXiv "
+    "1812.01187): warm-up, no decay of norms and biases, cosine, smoothed labels",
+    "ResNet-50-D 78.3 % in 120 epochs of 1024 images a step (1812.01187, table 6, with label smoothing)",
+)
+_SMALL_IMAGES = NamedRecipe(
+    "small images, such as CIFAR's, from random weights",
+    Recipe(),
+    "momentum and decay of Zagoruyko and Komodakis 2016 (arXiv 1605.07146); a cosine instead of steps (Loshchilov and "
+    "Hutter 2016, arXiv 1608.03983)",
+    "CIFAR-10: WRN-28-10 96.0 % in 200 epochs, with steps instead of the cosine (1605.07146)",
+)
+_PAPER = NamedRecipe(
+    "the first paper's on ImageNet: three rates, each a tenth of the one before",
+    Recipe(
+        epochs=90,
+        batch_size=256,
+        lr=0.1,
+        nesterov=False,
+        weight_decay=1e-4,
+        decay_norms=True,
+        schedule="step",
+        warmup_epochs=0.0,
+        label_smoothing=0.0,
+    ),
+    "He et al. 2015 (arXiv 1512.03385, section 3.4), with the fixed drops at 30 and 60 of 90 epochs of its later "
+    "reproductions (Goyal et al. 2017, arXiv 1706.02677) for the paper's plateaus, and random resized crops",
+    "ResNet-50 76.4 % (Goyal et al., table 1a); torchvision's V1 weights 76.13 %",
+)
+_PAPER_CIFAR = NamedRecipe(
+    "the first paper's on CIFAR-10: 64,000 steps of 128 images, the rate falls at half and three quarters",
+    Recipe(
+        epochs=182,
+        batch_size=128,
+        lr=0.1,
+        nesterov=False,
+        weight_decay=1e-4,
+        decay_norms=True,
+        schedule="step",
+        lr_drops=(0.5, 0.75),
+        warmup_epochs=0.0,
+        label_smoothing=0.0,
+    ),
+    "He et al. 2015 (arXiv 1512.03385, section 4.2): 45,000 images to learn from, 5,000 to choose by, 182 epochs",
+    "CIFAR-10: resnet20 91.25 %, resnet56 93.03 %, resnet110 93.57 % (table 6)",
+)
+_TORCHVISION_V2 = NamedRecipe(
+    "torchvision's second ImageNet weights: long, strongly augmented, averaged, tested larger than trained",
+    Recipe(
+        epochs=600,
+        batch_size=1024,
+        lr=0.5,
+        nesterov=False,
+        weight_decay=2e-5,
+        warmup_epochs=5.0,
+        label_smoothing=0.1,
+        mixup=0.2,
+        cutmix=1.0,
+        auto_augment="trivial",
+        erasing=0.1,
+        repeats=4,
+        # torchvision states 0.99998 and turns it, every 32 steps, into 1 - 2e-5 · 1024 · 32 / 600.
+        ema_decay=0.9989,
+        ema_every=32,
+        image_size=176,
+        test_size=224,
+        crop_share=224 / 232,
+    ),
+    "V. Vryniotis 2021, How to train state-of-the-art models using TorchVision's latest primitives, pytorch.org/blog",
+    "ResNet-50 80.858 %",
+)
 
 
-def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe these values say; an unknown key raises with the nearest real one."""
-    check_fields(values)
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    try:
-        return Recipe(**plain)
-    except TypeError as error:
-        raise InvalidArgument(f"a value of the recipe has the wrong type ({error})") from error
+def _rsb(recipe: Recipe, result: str, summary: str) -> NamedRecipe:
+    return NamedRecipe(
+        f"ResNet strikes back, {summary}",
+        recipe,
+        "Wightman, Touvron and Jégou 2021 (arXiv 2110.00476, table 2). Gradients are shortened to norm 1, as timm's "
+        "LAMB does unasked; RandAugment's operations are torchvision's, not timm's stronger set",
+        result,
+    )
 
 
-def check_fields(names: Collection[str]) -> None:
-    """Raise InvalidArgument with the nearest real name if a recipe has no field of one of these."""
-    known = [field.name for field in fields(Recipe)]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f", did you mean {near[0]}" if near else ""
-            raise InvalidArgument(f"a recipe has no field {name!r}{hint}? Its fields are: {', '.join(known)}")
+_RSB_A1 = _rsb(
+    Recipe(
+        epochs=600, batch_size=2048, optimiser="lamb", lr=5e-3, weight_decay=0.01, clip_norm=1.0, warmup_epochs=5.0,
+        loss="bce", label_smoothing=0.1, drop_path=0.05, repeats=3, auto_augment="rand", magnitude=7.0,
+        magnitude_deviation=0.5, mixup=0.2, cutmix=1.0, image_size=224, crop_share=0.95, interpolation="bicubic",
+    ),
+    "ResNet-50 80.4 %",
+    "600 epochs for the best accuracy",
+)  # fmt: skip
+_RSB_A2 = _rsb(
+    Recipe(
+        epochs=300, batch_size=2048, optimiser="lamb", lr=5e-3, weight_decay=0.02, clip_norm=1.0, warmup_epochs=5.0,
+        loss="bce", label_smoothing=0.0, drop_path=0.05, repeats=3, auto_augment="rand", magnitude=7.0,
+        magnitude_deviation=0.5, mixup=0.1, cutmix=1.0, image_size=224, crop_share=0.95, interpolation="bicubic",
+    ),
+    "ResNet-50 79.8 %",
+    "300 epochs, comparable to others' schedules",
+)  # fmt: skip
+_RSB_A3 = _rsb(
+    Recipe(
+        epochs=100, batch_size=2048, optimiser="lamb", lr=8e-3, weight_decay=0.02, clip_norm=1.0, warmup_epochs=5.0,
+        loss="bce", label_smoothing=0.0, auto_augment="rand", magnitude=6.0, magnitude_deviation=0.5, mixup=0.1,
+        cutmix=1.0, image_size=160, test_size=224, crop_share=0.95, interpolation="bicubic",
+    ),
+    "ResNet-50 78.1 %",
+    "100 epochs at 160 pixels",
+)  # fmt: skip
+_FAST = NamedRecipe(
+    "small images in the fewest minutes, with a network made for it; give it --minutes",
+    Recipe(
+        model="resnet8_w64",
+        epochs=30,
+        batch_size=128,
+        lr=0.4,
+        weight_decay=5e-4,
+        warmup_epochs=2.0,
+        early_sizes=(20 / 32, 26 / 32),
+        early_until=(0.4, 0.75),
+    ),
+    "this project; progressive resizing after Howard 2018 (DAWNBench) and Tan and Le 2021 (arXiv 2104.00298)",
+    "benchmarks/README.md",
+)
+_IMAGENETTE = NamedRecipe(
+    "photos of few classes in few epochs from random weights",
+    Recipe(
+        epochs=20,
+        batch_size=64,
+        lr=0.1,
+        weight_decay=5e-4,
+        warmup_epochs=1.0,
+        label_smoothing=0.1,
+        image_size=128,
+        crop_scale=0.35,
+    ),
+    "the task of fastai's Imagenette (J. Howard 2019, github.com/fastai/imagenette): 5 to 200 epochs at 128 to 256 px",
+    "Imagenette: its leaderboard has 91.57 % at 128 px in 20 epochs, with another network and optimiser",
+)
+
+RECIPES: Mapping[str, NamedRecipe] = MappingProxyType({
+    "finetune": _FINETUNE,
+    "scratch": _SCRATCH,
+    "small-images": _SMALL_IMAGES,
+    "fast": _FAST,
+    "imagenette": _IMAGENETTE,
+    "paper-2015": _PAPER,
+    "paper-2015-cifar": _PAPER_CIFAR,
+    "torchvision-v2": _TORCHVISION_V2,
+    "rsb-a1": _RSB_A1,
+    "rsb-a2": _RSB_A2,
+    "rsb-a3": _RSB_A3,
+})  # fmt: skip
+"""name → row"""

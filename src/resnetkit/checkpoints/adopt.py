@@ -52,7 +52,7 @@ def adopt(
     tensors, metadata = read_tensors(path)
     stated = architecture(row) if isinstance(row, str) else row
     try:
-        renamed = rename(tensors)
+        renamed = rename(tensors, metadata)
         if renamed is None:
             raise CheckpointError(nearest(shapes_of(tensors)))
         shapes = shapes_of(renamed.state)

@@ -1,35 +1,25 @@
 """Downloading published weights into the caches that the field's other tools share.
 
-Plain HTTPS instead of a hub library: the hub's protocol is two requests, its cache is files and links, and resuming,
-hashes and locks are needed for the authors' own servers anyway. A file that another tool has fetched is found, and the
-other way round: HF_HOME and HF_HUB_CACHE (hub), TORCH_HOME (authors' servers), HF_ENDPOINT, HF_TOKEN and
-HF_HUB_OFFLINE are honoured, proxies as urllib does (https_proxy, no_proxy).
+Plain HTTPS (`downloads`) instead of a hub library: the hub's protocol is two requests, its cache is files and links,
+and resuming, hashes and locks are needed for the authors' own servers anyway. A file that another tool has fetched is
+found, and the other way round: HF_HOME and HF_HUB_CACHE (hub), TORCH_HOME (authors' servers), HF_ENDPOINT, HF_TOKEN and
+HF_HUB_OFFLINE are honoured.
 """
 
 import contextlib
-import hashlib
 import http.client
 import os
 import re
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from resnetkit.catalog.pretrained import Pretrained
-from resnetkit.errors import CheckpointError
+from resnetkit.downloads import TIMEOUT, Progress, download, refusal, request_for
+from resnetkit.errors import CheckpointError, DownloadFailed
 
-Progress = Callable[[int, int | None], None]
-"""called with bytes done and bytes in all, where the server says"""
-
-_TIMEOUT = 30.0  # seconds without a byte
-_ATTEMPTS = 5  # in a row that bring nothing
-_PAUSE = 0.1  # seconds before the second of them, then twice as long each
-_CHUNK = 1 << 20
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _ADVICE = "or give a local file with pretrained=PATH"
 
@@ -43,12 +33,24 @@ def fetch(weights: Pretrained, progress: Progress | None = None) -> Path:
         raise CheckpointError(
             f"{weights.name} is not in the cache and HF_HUB_OFFLINE forbids to download it: unset it, {_ADVICE}"
         )
-    if weights.hub is not None:
-        return _fetch_from_hub(weights.hub, progress)
-    if weights.url is None:
-        raise CheckpointError(f"{weights.name} has no known source: give a local file with pretrained=PATH")
-    target = _torch_cache() / weights.url.rsplit("/", 1)[-1]
-    return download(weights.url, target, sha256=weights.hash_prefix, progress=progress)
+    with _of_weights():
+        if weights.hub is not None:
+            return _fetch_from_hub(weights.hub, progress)
+        if weights.url is None:
+            raise CheckpointError(f"{weights.name} has no known source: give a local file with pretrained=PATH")
+        target = _torch_cache() / weights.url.rsplit("/", 1)[-1]
+        return download(weights.url, target, sha256=weights.hash_prefix, progress=progress)
+
+
+@contextlib.contextmanager
+def _of_weights() -> Iterator[None]:
+    """What went wrong in a download, with what one can do about it where it is weights that are wanted."""
+    try:
+        yield
+    except DownloadFailed as error:
+        more = {401: ": accept its terms and set HF_TOKEN", 403: ": accept its terms and set HF_TOKEN",
+                404: ": see `resnetkit list --pretrained`"}.get(error.code or 0, "")  # fmt: skip
+        raise CheckpointError(f"{error}{more}, {_ADVICE}") from error
 
 
 def cached_file(weights: Pretrained) -> Path | None:
@@ -63,116 +65,6 @@ def cached_file(weights: Pretrained) -> Path | None:
     if weights.url is not None and (found := _torch_cache() / weights.url.rsplit("/", 1)[-1]).is_file():
         return found
     return None
-
-
-def download(
-    url: str,
-    target: Path,
-    *,
-    sha256: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Fetch `url` to `target`: once under several processes, resumed where it was cut, in place only when whole.
-
-    `sha256` is the hash or its first digits. A wrong hash deletes what was fetched and raises `CheckpointError`.
-    """
-    part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(target.name + ".lock")):
-            if target.is_file():  # another process was faster
-                return target
-            _fill(url, part, headers or {}, progress)
-            _check_hash(url, part, sha256)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(part, target)
-    except OSError as error:
-        raise CheckpointError(f"cannot store {url} in {target.parent}: {error.strerror or error}") from error
-    return target
-
-
-def _fill(url: str, part: Path, headers: Mapping[str, str], progress: Progress | None) -> None:
-    """All bytes of `url` in `part`; tried again from where it broke, as long as that brings anything."""
-    failures = 0
-    while failures < _ATTEMPTS:
-        before = part.stat().st_size if part.exists() else 0
-        try:
-            if _continue(url, part, headers, progress):
-                return
-            reason = "the connection was cut"
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # the rest asked for is not there: what lies here is of another file
-                part.unlink(missing_ok=True)
-                reason = "the server's file has changed"
-            elif error.code < 500 and error.code not in (408, 429):
-                raise CheckpointError(_refusal(url, error.code)) from error
-            else:
-                reason = f"the server answers {error.code}"
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            reason = str(getattr(error, "reason", None) or error or type(error).__name__)
-        advanced = part.exists() and part.stat().st_size > before
-        failures = 0 if advanced else failures + 1
-        time.sleep(0 if advanced else _PAUSE * 2**failures)
-    raise CheckpointError(
-        f"cannot download {url} ({reason}, {_ATTEMPTS} times): try again, it goes on where it stopped, {_ADVICE}"
-    )
-
-
-def _continue(url: str, part: Path, headers: Mapping[str, str], progress: Progress | None) -> bool:
-    """Ask for what is missing and append it; True when the file is whole."""
-    have = part.stat().st_size if part.exists() else 0
-    request = _request(url, {**headers, **({"Range": f"bytes={have}-"} if have else {})})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-        if have and answer.status != 206:  # this server sends the whole again
-            have = 0
-        total = _total(answer.headers, have)
-        with part.open("ab" if have else "wb") as file:
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                have += len(chunk)
-                if progress is not None:
-                    progress(have, total)
-    return total is None or have == total
-
-
-def _total(headers: http.client.HTTPMessage, have: int) -> int | None:
-    if whole := re.search(r"/(\d+)$", headers.get("Content-Range", "")):
-        return int(whole[1])
-    length = headers.get("Content-Length")
-    return have + int(length) if length and length.isdigit() else None
-
-
-def _check_hash(url: str, part: Path, expected: str | None) -> None:
-    if expected is None:
-        return
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(expected.lower()):
-        part.unlink()
-        raise CheckpointError(
-            f"{url} has SHA-256 {found[:16]}… where {expected[:16]} was promised; it was deleted: "
-            f"try again, and if it stays so do not trust it, {_ADVICE}"
-        )
-
-
-def _refusal(url: str, code: int) -> str:
-    if code in (401, 403):
-        return f"{url} may not be read ({code}): accept its terms and set HF_TOKEN, {_ADVICE}"
-    if code in (404, 410):
-        return f"{url} does not exist ({code}): see `resnetkit list --pretrained`, {_ADVICE}"
-    return f"the server refuses {url} ({code}): try again later, {_ADVICE}"
-
-
-def _request(url: str, headers: Mapping[str, str], method: str = "GET") -> urllib.request.Request:
-    request = urllib.request.Request(url, method=method, headers={"User-Agent": "resnetkit"})
-    for name, value in headers.items():
-        if name == "Authorization":
-            request.add_unredirected_header(name, value)  # a token is for the server it was given for
-        else:
-            request.add_header(name, value)
-    return request
 
 
 # The hub's cache: blobs by hash, snapshots of links by commit, refs that name commits.
@@ -214,12 +106,12 @@ def _ask_hub(repository: str, headers: Mapping[str, str]) -> _HubFile:
     for name in _FILES:
         url = f"{endpoint}/{repository}/resolve/main/{name}"
         try:
-            answer = opener.open(_request(url, headers, "HEAD"), timeout=_TIMEOUT).headers
+            answer = opener.open(request_for(url, headers, "HEAD"), timeout=TIMEOUT).headers
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 continue
             if error.code not in (301, 302, 303, 307, 308):
-                raise CheckpointError(_refusal(url, error.code)) from error
+                raise refusal(url, error.code) from error
             answer = error.headers
         except (OSError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", None) or error)
@@ -230,7 +122,7 @@ def _ask_hub(repository: str, headers: Mapping[str, str]) -> _HubFile:
         if not re.fullmatch(r"[0-9a-zA-Z_-]{1,128}", etag) or not re.fullmatch(r"[0-9a-f]{1,64}", commit):
             raise CheckpointError(f"{url} answers without commit and hash: is HF_ENDPOINT right? {_ADVICE}")
         return _HubFile(url, commit, etag, name)
-    raise CheckpointError(_refusal(url, 404))
+    raise refusal(url, 404)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, name_of
 from resnetkit.catalog.rows import Dense, PreActivation, Residual
 from resnetkit.checkpoints.compare import Shape, compare, network_shapes
 from resnetkit.checkpoints.recognise import recognise
-from resnetkit.errors import CheckpointError
+from resnetkit.errors import CheckpointError, InvalidArgument
 
 _LARGEST_SIDE = 200_000
 _MOST_TENSORS = 100_000
@@ -41,10 +42,14 @@ def identify(
     found = recognise(shapes, stride_at=stride_at)
     if found is None:
         raise CheckpointError(nearest(shapes))
-    twins = tuple(name for name, other in ARCHITECTURES.items() if _shape_key(other) == _shape_key(found.row))
+    key = _shape_key(found.row)
+    twins = tuple(name for name, other in _shape_keys().items() if other == key)
     chosen = row or _known(found.row, twins)
     num_classes = _classes(shapes)
-    expected = network_shapes(chosen, num_classes=num_classes, in_chans=found.in_chans)
+    try:
+        expected = network_shapes(chosen, num_classes=num_classes, in_chans=found.in_chans)
+    except InvalidArgument as error:  # its names make a row that no network can have
+        raise CheckpointError(f"{nearest(shapes)}; as {type(chosen).__name__} {error}") from error
     comparison = compare(shapes, expected)
     missing = {key: shape for key, shape in comparison.missing.items() if not key.endswith("num_batches_tracked")}
     if missing or comparison.different:
@@ -57,18 +62,18 @@ def identify(
 
 def nearest(shapes: Mapping[str, Shape]) -> str:
     """Why these tensors are no network of the family: the one that shares most with them, and the first differences."""
-    candidates = {}
-    for name in _REPRESENTATIVES:
-        if name in ARCHITECTURES:
-            candidates[name] = compare(shapes, network_shapes(ARCHITECTURES[name], num_classes=1000, in_chans=3))
-    if not candidates:
-        return "it is no network of the ResNet family"
+    candidates = {name: compare(shapes, expected) for name, expected in _representatives().items()}
     name, found = max(candidates.items(), key=lambda item: len(item[1].matched))
     total = len(found.matched) + len(found.missing) + len(found.different)
     return (
         f"it is no network of the ResNet family; the nearest is {name}, which shares {len(found.matched)} of "
         f"{total} tensors with it; first differences: {_first_differences(shapes, found.missing)}"
     )
+
+
+@cache
+def _representatives() -> Mapping[str, Mapping[str, Shape]]:
+    return {name: network_shapes(ARCHITECTURES[name], num_classes=1000, in_chans=3) for name in _REPRESENTATIVES}
 
 
 def _first_differences(shapes: Mapping[str, Shape], missing: Mapping[str, Shape]) -> str:
@@ -93,6 +98,11 @@ def _shape_key(row: Architecture) -> Architecture:
         case Dense():
             return replace(row, stem_antialias="none")
     return row
+
+
+@cache
+def _shape_keys() -> Mapping[str, Architecture]:
+    return {name: _shape_key(row) for name, row in ARCHITECTURES.items()}
 
 
 def _known(row: Architecture, twins: tuple[str, ...]) -> Architecture:

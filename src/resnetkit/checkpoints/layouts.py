@@ -2,12 +2,12 @@
 
 A rule is a pair of templates, theirs and ours. `{s}` stands for a number, `{s+1}` for the same number plus one, `*` for
 the rest of the name; the first rule that fits is taken. A file is recognised by its `anchor`, the first convolution of
-the first block; whatever stands before it (`module.`, `_orig_mod.`, `model.`) is a wrapper.
+the first block as a rule; whatever stands before it (`module.`, `_orig_mod.`, `model.`) is a wrapper.
 """
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 Rule = tuple[str, str]
@@ -21,12 +21,16 @@ class Layout:
 
     name: str
     anchor: str
-    """their name of the first block's first convolution, without prefix"""
+    """their name of a tensor of the first block, the first convolution as a rule, without prefix"""
     rules: tuple[Rule, ...]
     prefix: str = ""
     """what they put before the body's names"""
     heads: tuple[str, ...] = ()
     """their names of the classifier, before `.weight`, without prefix"""
+    classifier: str = "fc"
+    """ours, where `heads` are named"""
+    beside: str = ""
+    """another of their names that must be there, where the anchor alone does not tell"""
     channel_order: str = "RGB"
     """"BGR": their images are blue, green, red, from 0 to 255"""
 
@@ -52,9 +56,10 @@ class Layout:
 
     def prefixes(self, keys: Iterable[str]) -> list[str]:
         """What stands before the body's names in each network that `keys` hold, the shortest first."""
-        end = self.prefix + self.anchor
+        keys, end = set(keys), self.prefix + self.anchor
         found = {key.removesuffix(self.anchor) for key in keys if key == end or key.endswith("." + end)}
-        return sorted(found, key=lambda prefix: (len(prefix), prefix))
+        whole = (prefix for prefix in found if not self.beside or prefix + self.beside in keys)
+        return sorted(whole, key=lambda prefix: (len(prefix), prefix))
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,13 @@ def _pattern(template: str) -> re.Pattern[str]:
 # timm and torchvision share these names; the aliases are those of CIFAR repositories and of old files.
 _CLASSIC: tuple[Rule, ...] = (
     ("layer{s}.{b}.shortcut.*", "layer{s}.{b}.downsample.*"),  # kuangliu/pytorch-cifar, akamaster option B
-    ("stem.0.*", "conv1.0.*"),  # mmpretrain's ResNetV1c and V1d count all parts of the stem in one row
+    ("stem.0.conv.*", "conv1.0.*"),  # mmpretrain's ResNetV1c and V1d
+    ("stem.0.bn.*", "conv1.1.*"),
+    ("stem.1.conv.*", "conv1.3.*"),
+    ("stem.1.bn.*", "conv1.4.*"),
+    ("stem.2.conv.*", "conv1.6.*"),
+    ("stem.2.bn.*", "bn1.*"),
+    ("stem.0.*", "conv1.0.*"),  # mmdetection and mmsegmentation count all parts of the same stem in one row
     ("stem.1.*", "conv1.1.*"),
     ("stem.3.*", "conv1.3.*"),
     ("stem.4.*", "conv1.4.*"),
@@ -129,6 +140,19 @@ _LINEAR = (
 
 CLASSIC = Layout("torchvision / timm", "layer1.0.conv1.weight", _CLASSIC + _SAME, heads=_LINEAR)
 MMPRETRAIN = Layout("mmpretrain", "layer1.0.conv1.weight", _CLASSIC + _SAME, prefix="backbone.", heads=_LINEAR)
+MMPRETRAIN_D = Layout(
+    "mmpretrain ResNetV1d",
+    "layer1.0.downsample.0.weight",
+    (  # where the first stage has nothing to pool, they leave no place for a pool before the projection
+        ("layer1.0.downsample.0.*", "layer1.0.downsample.1.*"),
+        ("layer1.0.downsample.1.*", "layer1.0.downsample.2.*"),
+        *_CLASSIC,
+        *_SAME,
+    ),
+    prefix="backbone.",
+    heads=_LINEAR,
+    beside="layer2.0.downsample.2.weight",
+)
 SMP = Layout("segmentation_models_pytorch", "layer1.0.conv1.weight", _SAME, prefix="encoder.")
 NUMBERED = Layout(
     "numbered modules (fastai)",
@@ -149,6 +173,7 @@ TRANSFORMERS = Layout(
     prefix="resnet.",
     heads=("classifier.1",),
 )
+TRANSFORMERS_BODY = replace(TRANSFORMERS, name="transformers (body alone)", prefix="")
 DETECTRON2 = Layout(
     "detectron2",
     "res2.0.conv1.weight",
@@ -169,14 +194,17 @@ CAFFE2 = Layout(
     (
         ("conv1_w", "conv1.weight"),
         ("res_conv1_bn_*", "bn1.*"),
-        ("res{s+1}_{b}_branch1_w", "layer{s}.{b}.downsample.0.weight"),
-        ("res{s+1}_{b}_branch1_bn_*", "layer{s}.{b}.downsample.1.*"),
-        ("res{s+1}_{b}_branch2a_w", "layer{s}.{b}.conv1.weight"),
-        ("res{s+1}_{b}_branch2b_w", "layer{s}.{b}.conv2.weight"),
-        ("res{s+1}_{b}_branch2c_w", "layer{s}.{b}.conv3.weight"),
-        ("res{s+1}_{b}_branch2a_bn_*", "layer{s}.{b}.bn1.*"),
-        ("res{s+1}_{b}_branch2b_bn_*", "layer{s}.{b}.bn2.*"),
-        ("res{s+1}_{b}_branch2c_bn_*", "layer{s}.{b}.bn3.*"),
+        ("conv1_gn_*", "bn1.*"),
+        *(
+            (f"res{{s+1}}_{{b}}_branch{branch}_{theirs}", f"layer{{s}}.{{b}}.{ours}")
+            for branch, convolution, norm in (
+                ("1", "downsample.0", "downsample.1"),
+                ("2a", "conv1", "bn1"),
+                ("2b", "conv2", "bn2"),
+                ("2c", "conv3", "bn3"),
+            )
+            for theirs, ours in (("w", f"{convolution}.weight"), ("bn_*", f"{norm}.*"), ("gn_*", f"{norm}.*"))
+        ),
         ("fc1000_w", "fc.weight"),
         ("fc1000_b", "fc.bias"),
         ("pred_w", "fc.weight"),
@@ -199,6 +227,21 @@ DENSENET_OLD = Layout(
         *_SAME,
     ),
 )
+DENSENET_MMPRETRAIN = Layout(
+    "mmpretrain densenet",
+    "stages.0.block.0.conv1.weight",
+    (
+        ("stem.0.*", "features.conv0.*"),
+        ("stem.1.*", "features.norm0.*"),
+        ("stages.{s-1}.block.{b-1}.*", "features.denseblock{s}.denselayer{b}.*"),
+        ("transitions.{s-1}.norm.*", "features.transition{s}.norm.*"),
+        ("transitions.{s-1}.conv.*", "features.transition{s}.conv.*"),
+        ("transitions.3.0.*", "features.norm5.*"),
+    ),
+    prefix="backbone.",
+    heads=("head.fc",),
+    classifier="classifier",
+)
 VGG_TIMM = Layout(
     "timm vgg",
     "pre_logits.fc1.weight",
@@ -212,17 +255,20 @@ VGG_TIMM = Layout(
 VGG = Layout("torchvision vgg", "features.0.weight", _SAME)
 
 LAYOUTS = (
-    TRANSFORMERS, MMPRETRAIN, SMP, CLASSIC, DETECTRON2, CAFFE2, RESNETV2, DENSENET, DENSENET_OLD, VGG_TIMM, VGG,
-    NUMBERED,
+    TRANSFORMERS, TRANSFORMERS_BODY, MMPRETRAIN_D, MMPRETRAIN, SMP, CLASSIC, DETECTRON2, CAFFE2, RESNETV2, DENSENET,
+    DENSENET_OLD, DENSENET_MMPRETRAIN, VGG_TIMM, VGG, NUMBERED,
 )  # fmt: skip
 """in the order in which a file is tried: the most particular first"""
 
 KERAS = re.compile(
-    r"(kernel|gamma|beta|moving_mean|moving_variance)(:0)?$|_(conv|bn)/|/\.ATTRIBUTES/|batch_normalization|conv2d(_\d+)?/"
+    r"[/.]kernel(:0)?$|/(gamma|beta)(:0)?$|moving_(mean|variance)(:0)?$|_(conv|bn)/|/\.ATTRIBUTES/"
+    r"|batch_normalization|conv2d(_\d+)?/|/vars/\d+$"
 )
 """names that only Keras and TensorFlow give"""
 
-_CAFFE2_PARAMETERS = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
+_CAFFE2_PARAMETERS = {
+    "s": "weight", "gamma": "weight", "b": "bias", "beta": "bias", "rm": "running_mean", "riv": "running_var",
+}  # fmt: skip
 
 
 def find_layout(keys: Iterable[str]) -> tuple[Layout, str] | None:

@@ -39,7 +39,7 @@ def recognise(shapes: Shapes, *, stride_at: Literal["conv1", "conv2"] = "conv2")
             return _dense(shapes)
         if "features.0.weight" in shapes:
             return _vgg(shapes)
-    except (LookupError, ValueError, ZeroDivisionError, StopIteration, InvalidArgument):
+    except (LookupError, ValueError, ZeroDivisionError, InvalidArgument):
         return None
     return None
 
@@ -185,7 +185,10 @@ def _counts(shapes: Shapes, pattern: str, *, start: int, inner: int = 0) -> tupl
 
 
 def _first(shapes: Shapes, pattern: str) -> Shape:
-    return next(shape for key, shape in shapes.items() if re.fullmatch(pattern, key))
+    found = next((shape for key, shape in shapes.items() if re.fullmatch(pattern, key)), None)
+    if found is None:  # a StopIteration would become a RuntimeError inside a generator
+        raise LookupError(pattern)
+    return found
 
 
 def _within(shapes: Shapes, prefix: str) -> list[str]:

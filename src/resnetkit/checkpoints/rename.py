@@ -1,7 +1,8 @@
 """From a file's tensors to tensors under our names: layout, prefix, head, and what a layout keeps in another form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,10 @@ class Renamed:
     """whether the file's batch norms were only scale and bias"""
 
 
-def rename(tensors: Mapping[str, Tensor]) -> Renamed | None:
+def rename(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Renamed | None:
     """The tensors under our names, RGB, no half precision; None for a file of no known layout.
 
+    `metadata` is what else the file says: detectron2's converter of torchvision's weights, which stay RGB, signs so.
     Raises `CheckpointError` for names of Keras and TensorFlow.
     """
     found = find_layout(tensors)
@@ -40,9 +42,14 @@ def rename(tensors: Mapping[str, Tensor]) -> Renamed | None:
             )
         return None
     layout, prefix = found
+    if metadata.get("__author__") == "torchvision":
+        layout = replace(layout, channel_order="RGB")
     new_names, reasons = _new_names(tensors, layout, prefix)
     state = {ours: _in_our_form(tensors[theirs], ours, layout) for theirs, ours in new_names.items()}
-    reduced = layout.channel_order == "BGR" and "bn1.weight" in state and "bn1.running_mean" not in state
+    grouped = f"{prefix}conv1_gn_s" in tensors  # a group norm has no figures in the first place
+    reduced = (
+        layout.channel_order == "BGR" and "bn1.weight" in state and "bn1.running_mean" not in state and not grouped
+    )
     if reduced:
         state |= _still_figures(state)
     return Renamed(
@@ -88,7 +95,7 @@ def _head(tensors: Mapping[str, Tensor], layout: Layout, prefix: str) -> tuple[d
             members = {key for key in tensors if key.startswith(top)}
             if sum(_is_linear(tensors[key]) for key in members) > 1:
                 return {}, members
-            return {f"{place}{name}.{part}": f"fc.{part}" for part in ("weight", "bias")
+            return {f"{place}{name}.{part}": f"{layout.classifier}.{part}" for part in ("weight", "bias")
                     if f"{place}{name}.{part}" in tensors}, set()  # fmt: skip
     return {}, set()
 

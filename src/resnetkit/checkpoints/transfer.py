@@ -12,11 +12,12 @@ from torch import Tensor
 from resnetkit.catalog.pretrained import Pretrained
 from resnetkit.catalog.rows import Architecture
 from resnetkit.checkpoints.compare import compare, network_shapes, shapes_of
-from resnetkit.checkpoints.fetch import Progress, fetch
+from resnetkit.checkpoints.fetch import fetch
 from resnetkit.checkpoints.modelfile import is_model_file
 from resnetkit.checkpoints.modelfile import read as read_model_file
 from resnetkit.checkpoints.rename import rename
 from resnetkit.checkpoints.tensors import read_tensors
+from resnetkit.downloads import Progress
 from resnetkit.errors import CheckpointError
 
 _LOCAL_NAMES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.pth")
@@ -36,8 +37,8 @@ def load_local(path: str | Path, row: Architecture, *, headless: bool = False) -
     if is_model_file(path):
         state, _ = read_model_file(path)
     else:
-        tensors, _ = read_tensors(path, leaving_out=("classifier.",) if headless else ())
-        renamed = rename(tensors)
+        tensors, metadata = read_tensors(path, leaving_out=("classifier.",) if headless else ())
+        renamed = rename(tensors, metadata)
         if renamed is None:
             raise CheckpointError(f"{path} has names of no known layout: `resnetkit adopt {path}` says more")
         state = renamed.state

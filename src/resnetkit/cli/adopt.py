@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from resnetkit.cli.console import print_json, results
 from resnetkit.cli.flags import Common, StatedFlags, Switch, stated_by
+from resnetkit.errors import printable
+from resnetkit.tables import aligned
 
 if TYPE_CHECKING:
     from resnetkit.checkpoints.report import Report
@@ -47,35 +48,28 @@ def adopt_command(
         return 0
     card, report = adoption.card, adoption.report
     name = card.architecture or f"a {type(card.row).__name__} network of no known name"
-    results.print(f"{adoption.source} is {name}: {card.num_classes or 'no'} classes, {card.in_chans} channels")
+    results.print(
+        f"{adoption.source} is {name}: {card.num_classes or 'no'} classes, {card.in_chans} channels", markup=False
+    )
     results.print(f"  names    {report.layout}'s")
     results.print(
         f"  tensors  {len(report.matched)} matched, {len(report.dropped)} dropped, "
         f"{len(report.filled)} missing and filled"
     )
     for note in report.notes:
-        results.print(f"  note     {note}", markup=False)
+        results.print(f"  note     {printable(note)}", markup=False)
     if tensors or report.dropped:
-        results.print(_table(report, every=tensors))
-    results.print(f"\nWritten  {adoption.output}")
+        results.print("\n".join(_table(report, every=tensors)), markup=False)
+    results.print(f"\nWritten  {adoption.output}", markup=False)
     if format is None:
-        results.print(f"Next     resnetkit predict {adoption.output} photo.jpg")
+        results.print(f"Next     resnetkit predict {adoption.output} photo.jpg", markup=False)
     return 0
 
 
-def _table(report: "Report", *, every: bool) -> Table:
+def _table(report: "Report", *, every: bool) -> list[str]:
     """The dropped tensors, and with `every` those that went somewhere or came from nowhere."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("in the file", "shape", "became"):
-        table.add_column(column)
-    for row in report.matched if every else ():
-        table.add_row(row.theirs, _shape(row.shape), row.ours)
-    for gone in report.dropped:
-        table.add_row(gone.theirs, _shape(gone.shape), f"dropped: {gone.reason}")
-    for new in report.filled if every else ():
-        table.add_row("–", _shape(new.shape), f"{new.ours}, filled with {new.value}")
-    return table
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "scalar"
+    rows = [(row.theirs, row.shape, row.ours) for row in report.matched if every]
+    rows += [(gone.theirs, gone.shape, f"dropped: {gone.reason}") for gone in report.dropped]
+    rows += [("–", new.shape, f"{new.ours}, filled with {new.value}") for new in report.filled if every]
+    cells = [(printable(theirs), "×".join(map(str, shape)) or "scalar", printable(end)) for theirs, shape, end in rows]
+    return aligned(("in the file", "shape", "became"), cells, left=3)

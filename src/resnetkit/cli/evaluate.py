@@ -18,6 +18,7 @@ def evaluate_command(
     /,
     *,
     split: str | None = None,
+    tta: Literal["none", "flip"] = "none",
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 64,
     precision: Literal["float32", "bf16"] = "float32",
     device: str | None = None,
@@ -35,6 +36,8 @@ def evaluate_command(
         Labelled pictures, as for train.
     split
         Which part: train, val or test (default: test, else val, else what the run held out).
+    tta
+        Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time.
     batch_size
         Images computed at once.
     precision
@@ -47,7 +50,7 @@ def evaluate_command(
     from resnetkit.api.evaluating import evaluate
 
     result = evaluate(
-        model, data, split=split, batch_size=batch_size, precision=precision, device=device, workers=workers,
+        model, data, split=split, tta=tta, batch_size=batch_size, precision=precision, device=device, workers=workers,
         stated=stated_by(stated),
     )  # fmt: skip
     for note in result.notes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from cyclopts import Parameter
 
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 
 _NAMES = {"batch_size": ["--batch-size", "-b"]}
 
@@ -45,7 +45,7 @@ else:
     RecipeFlags = Parameter(name="*", group="Recipe")(
         make_dataclass(
             "RecipeFlags",
-            [_flag(row.name, _kinds[row.name], _docs[row.name]) for row in fields(Recipe)],
+            [_flag(row.name, _kinds[row.name], _docs[row.name]) for row in fields(Recipe) if row.name != "model"],
             frozen=True,
             kw_only=True,
             namespace={"__module__": __name__},

@@ -1,5 +1,6 @@
 """`resnetkit train`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ def train_command(
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
     pretrained: Switch = False,
     recipe: str | None = None,
+    show_recipe: Switch = False,
     flags: RecipeFlags = _RECIPE,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Path | None = None,
@@ -49,7 +51,11 @@ def train_command(
     pretrained
         Start from published weights of the model (downloaded once; resnetkit list --pretrained shows them).
     recipe
-        A named recipe (scratch, small-images) or a YAML file: a few fields, or a run's recipe.yaml to run it again.
+        A named recipe (finetune, scratch, small-images, fast, imagenette, paper-2015, paper-2015-cifar,
+        torchvision-v2, rsb-a1, rsb-a2, rsb-a3) or a YAML file: a few fields, or a run's recipe.yaml to run it again
+        (default: finetune from weights, else small-images or scratch).
+    show_recipe
+        Print the recipe that these flags give, and stop.
     output
         The run's folder (default: runs/train, runs/train-2, …).
     resume
@@ -82,6 +88,8 @@ def train_command(
 
     if minutes is not None and vars(flags)["epochs"] is not None:
         raise InvalidArgument("--minutes and --epochs both say how long to train: give one of them")
+    if show_recipe:
+        return _show(data, model, pretrained, recipe, flags, common)
     if resume is not None:
         if data is not None or model is not None or recipe is not None or flags != _RECIPE or output is not None:
             raise InvalidArgument(f"--resume {resume} needs nothing else: the run knows its data, model and recipe")
@@ -122,4 +130,17 @@ def train_command(
     remarks.print(f"Model    {result.model}")
     remarks.print(f"Next     resnetkit evaluate {result.run} {result.data}")
     remarks.print(f"         resnetkit predict {result.run} photo.jpg")
+    return 0
+
+
+def _show(
+    data: str | None, model: str | None, pretrained: bool, recipe: str | None, flags: RecipeFlags, common: Common
+) -> int:
+    from resnetkit.api.choosing import show_recipe
+
+    shown = show_recipe(data, model=model, pretrained=pretrained, recipe=recipe, **vars(flags))
+    if common.json:
+        print_json(shown.to_dict())
+    else:
+        sys.stdout.write(shown.to_yaml())
     return 0

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetkit.catalog.rows import AntialiasKind, AttentionKind
+from resnetkit.errors import InvalidArgument
 
 
 def convolution(
@@ -19,8 +20,15 @@ def convolution(
 
 
 def normalisation(kind: str, channels: int) -> nn.BatchNorm2d | nn.GroupNorm:
-    """Batch norm, or group norm of 32 groups."""
-    return nn.GroupNorm(32, channels) if kind == "group" else nn.BatchNorm2d(channels)
+    """Batch norm, or group norm."""
+    return nn.GroupNorm(norm_groups(channels), channels) if kind == "group" else nn.BatchNorm2d(channels)
+
+
+def norm_groups(channels: int) -> int:
+    """How many groups a norm over groups makes of its channels: 32, whatever their number."""
+    if channels % 32:
+        raise InvalidArgument(f'a norm over 32 groups cannot divide {channels} channels: use other widths or "batch"')
+    return 32
 
 
 @final

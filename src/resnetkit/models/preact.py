@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnetkit.catalog.rows import PreActivation, PreActivationNorm
-from resnetkit.models.layers import Average, convolution, drop_path, normalisation
+from resnetkit.models.layers import Average, convolution, drop_path, norm_groups, normalisation
 from resnetkit.models.network import FeatureInfo, Network, Step, initialise_convolutions
 from resnetkit.models.plan import Place, plan_stages
 
@@ -47,10 +47,9 @@ CONVOLUTIONS: dict[str, Callable[..., nn.Conv2d]] = {
 class EvoNormS0(nn.Module):
     """Norm and activation in one, found by search: x·σ(v·x) over its group's deviation (https://arxiv.org/abs/2004.02967)."""
 
-    groups = 32
-
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.groups = norm_groups(channels)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.v = nn.Parameter(torch.ones(channels))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnetkit.catalog.recipes import Loss
+from resnetkit.catalog.recipe import Loss
 
 _PRESENT = 0.2
 """share of a mixed image from which a class counts as there (Wightman et al. 2021, arXiv 2110.00476, as trained)"""

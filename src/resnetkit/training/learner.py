@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.models import Network, freeze
 from resnetkit.models.freezing import body, freeze_norms, thaw_norms
 from resnetkit.training.averaging import Average

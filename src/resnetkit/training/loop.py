@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnetkit.checkpoints import modelfile
 from resnetkit.data.loader import Batch, Loader
+from resnetkit.data.mixing import Mixing, mix, one_hot
 from resnetkit.evaluation.scoring import Scores, probabilities, score
 from resnetkit.models import Network
 from resnetkit.tasks.classifier import TorchClassifier
@@ -30,7 +32,7 @@ from resnetkit.training.progress import Began, EpochEnded, Listener, Remark, Ste
 from resnetkit.training.run import Run
 from resnetkit.training.schedule import Schedule
 from resnetkit.training.snapshot import Position, restore_newest, save_snapshot
-from resnetkit.training.step import train_step
+from resnetkit.training.step import Mixed, train_step
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,13 @@ def _train_epoch(
                 learner.network,
                 learner.optimiser,
                 batch.images,
-                batch.labels,
+                _answers(batch, plan),
                 preprocess=plan.preprocess,
                 objective=objective,
                 lr=schedule.rate(place),
                 precision=recipe.precision,
                 pieces=recipe.accumulate,
+                mixed=_mixed(plan, position.global_step),
             )
             learner.stepped(position.global_step)
             seconds = pace.stepped(result.images)
@@ -167,6 +170,22 @@ def _train_epoch(
                 saver.save(position)
             _stop_if_asked(interruption, saver.run)
     return position
+
+
+def _answers(batch: Batch, plan: Plan) -> Tensor:
+    """What is right about the images, as classes, or where they are mixed or have several, as shares of each class."""
+    if batch.targets is not None:
+        return batch.targets
+    mixes = plan.recipe.mixup or plan.recipe.cutmix
+    return one_hot(batch.labels, plan.data.num_classes) if mixes else batch.labels
+
+
+def _mixed(plan: Plan, step: int) -> Mixed | None:
+    recipe = plan.recipe
+    if not recipe.mixup and not recipe.cutmix:
+        return None
+    mixing = Mixing(mixup=recipe.mixup, cutmix=recipe.cutmix, share=recipe.mix_share)
+    return partial(mix, mixing=mixing, seed=plan.seed, step=step)
 
 
 def _objective(plan: Plan, train: TrainingImages) -> Objective:

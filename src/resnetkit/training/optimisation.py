@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn, optim
 
-from resnetkit.catalog.recipes import Recipe
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.models import Network
 from resnetkit.training.lamb import Lamb
 

@@ -8,7 +8,7 @@ import yaml
 
 from resnetkit.catalog.architectures import Architecture, row_from_dict, row_to_dict
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.catalog.recipes import Precision, Recipe, recipe_from_dict
+from resnetkit.catalog.recipe import Precision, Recipe, recipe_from_dict
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.errors import InvalidArgument, RunError
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
-from resnetkit.catalog.recipes import RECIPES, Recipe
+from resnetkit.catalog.recipe import OptimiserKind, Recipe
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.pixel_policies import ColourJitter, PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.errors import DataError
 
 SMALL_IMAGE = 64
@@ -14,7 +15,9 @@ SMALL_IMAGE = 64
 
 _PHOTO_SIZE = 224
 _FEW = 1000  # images, from which batch norm learns no better statistics than it has
-_RATE_AT_128 = 0.2  # in proportion to the batch (Goyal et al. 2017, arXiv 1706.02677); see docs/decisions
+# The peak rate at 128 images a step (docs/decisions/0003 for sgd); with other batches as `Recipe.with_batch` says.
+_RATE_AT_128: Mapping[OptimiserKind, float] = {"sgd": 0.2, "adamw": 1e-3, "lamb": 5e-3 / 4, "muon": 1e-3}
+_TUNED = 0.1  # of that, where a network starts from weights that are good already
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class ImageFacts:
         return max(self.height, self.width) <= SMALL_IMAGE
 
 
-def default_recipe(images: ImageFacts) -> Recipe:
-    """The recipe for training from random weights on such images."""
-    return RECIPES["small-images" if images.small else "scratch"]
+def default_recipe(images: ImageFacts, weights: bool) -> str:
+    """The name of the recipe for training on such images, from weights or from random ones."""
+    return "finetune" if weights else "small-images" if images.small else "scratch"
 
 
 def default_model(images: ImageFacts) -> str:
@@ -40,11 +43,13 @@ def default_model(images: ImageFacts) -> str:
     return "resnet20" if images.small else "resnet18"
 
 
-def resolve_recipe(recipe: Recipe, images: ImageFacts, dataset: DataSet, *, batch_stated: bool = True) -> Recipe:
+def resolve_recipe(
+    recipe: Recipe, images: ImageFacts, dataset: DataSet, *, weights: bool = False, batch_stated: bool = True
+) -> Recipe:
     """The recipe with every open choice made, the precision alone excepted, which takes a probe.
 
-    A batch size that nobody stated for this data, such as a published recipe's 1024, is lessened to suit it, and the
-    rate with it.
+    `weights` says that the network starts from some. A batch size that nobody stated for this data, such as a
+    published recipe's 1024, is lessened to suit it, and the rate with it.
     """
     train_images = len(dataset.split("train"))
     small = (recipe.image_size or (1 if images.small else _PHOTO_SIZE)) <= SMALL_IMAGE
@@ -52,13 +57,15 @@ def resolve_recipe(recipe: Recipe, images: ImageFacts, dataset: DataSet, *, batc
     if recipe.batch_size and not batch_stated:
         batch_size = _batch_size(recipe.batch_size, train_images)
         recipe = recipe.with_batch(batch_size)
+    if recipe.lr is None:
+        usual = _RATE_AT_128[recipe.optimiser] * (_TUNED if weights else 1.0)
+        recipe = replace(recipe, lr=usual, batch_size=128).with_batch(batch_size)
     return replace(
         recipe,
         batch_size=batch_size,
-        lr=recipe.lr or _RATE_AT_128 * batch_size / 128,
         image_size=recipe.image_size or (None if images.small else _PHOTO_SIZE),
         augmentation=("small" if small else "photo") if recipe.augmentation == "auto" else recipe.augmentation,
-        freeze_norm=train_images < _FEW if recipe.freeze_norm is None else recipe.freeze_norm,
+        freeze_norm=(weights and train_images < _FEW) if recipe.freeze_norm is None else recipe.freeze_norm,
         flip=(dataset.flip if recipe.flip is None else recipe.flip) and recipe.augmentation != "none",
     )
 
@@ -77,19 +84,41 @@ def preprocess_for(
     mean, std = normalisation if normalisation is not None and fits else usual_normalisation(channels)
     size = recipe.test_size or recipe.image_size
     if size is None:
-        return Preprocess.for_size((images.height, images.width), mean=mean, std=std)
+        own = (images.height, images.width)
+        return Preprocess.for_size(own, mean=mean, std=std, interpolation=recipe.interpolation)
     share = 1.0 if size <= SMALL_IMAGE else recipe.crop_share
-    return Preprocess.for_size(size, crop_share=share, mean=mean, std=std)
+    return Preprocess.for_size(size, crop_share=share, mean=mean, std=std, interpolation=recipe.interpolation)
 
 
-def training_sizes(recipe: Recipe) -> tuple[tuple[float, int | None], ...]:
+def training_sizes(recipe: Recipe, preprocess: Preprocess) -> tuple[tuple[float, int | None], ...]:
     """From which share of the training on images have which side; None is the size of the preprocessing.
 
-    >>> training_sizes(Recipe(image_size=32, early_sizes=(20, 26), early_until=(0.4, 0.75)))
-    ((0.0, 20), (0.4, 26), (0.75, None))
+    Early sides are rounded to what networks halve well: to multiples of 32 pixels for photos, of 2 for small images.
+
+    >>> recipe = Recipe(early_sizes=(0.6, 0.8), early_until=(0.4, 0.75))
+    >>> training_sizes(recipe, Preprocess.for_size(32)), training_sizes(recipe, Preprocess.for_size(224))
+    (((0.0, 20), (0.4, 26), (0.75, None)), ((0.0, 128), (0.4, 192), (0.75, None)))
     """
-    full = recipe.image_size if recipe.test_size else None
-    return tuple(zip((0.0, *recipe.early_until), (*recipe.early_sizes, full), strict=True))
+    full = recipe.image_size or min(preprocess.size)
+    unit = 32 if full > SMALL_IMAGE else 2
+    early = (max(unit, round(share * full / unit) * unit) for share in recipe.early_sizes)
+    last = full if recipe.test_size else None
+    return tuple(zip((0.0, *recipe.early_until), (*early, last), strict=True))
+
+
+def pixel_policies(recipe: Recipe) -> tuple[PixelPolicy, ...]:
+    """What is done to the pixels after the crop, in order."""
+    policies: list[PixelPolicy] = []
+    if recipe.colour_jitter:
+        by = recipe.colour_jitter
+        policies.append(ColourJitter(brightness=by, contrast=by, saturation=by))
+    if recipe.auto_augment == "trivial":
+        policies.append(TrivialAugment())
+    elif recipe.auto_augment == "rand":
+        policies.append(RandAugment(magnitude=recipe.magnitude, deviation=recipe.magnitude_deviation))
+    if recipe.erasing:
+        policies.append(RandomErasing(probability=recipe.erasing))
+    return tuple(policies)
 
 
 def cached_side(fields: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.catalog.recipes import Precision, Recipe
+from resnetkit.catalog.recipe import Precision, Recipe
 from resnetkit.models import Network
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from resnetkit.catalog.recipes import Recipe, ScheduleKind
+from resnetkit.catalog.recipe import Recipe, ScheduleKind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,150 @@
+"""What a person named for training, found: the recipe and the network, by name, row or file."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
+from resnetkit.catalog.pretrained import pretrained as published
+from resnetkit.catalog.recipe import Recipe, recipe_from_dict
+from resnetkit.catalog.recipes import RECIPES, NamedRecipe
+from resnetkit.data.dataset import DataSet
+from resnetkit.data.opening import open_data
+from resnetkit.data.scanning import scan
+from resnetkit.deployment.opening import open_model
+from resnetkit.errors import InvalidArgument, UnknownName
+from resnetkit.training.plan import Plan, is_plan, recipe_fields
+from resnetkit.training.planning import ImageFacts, default_model, default_recipe, resolve_recipe
+
+
+@dataclass(frozen=True)
+class ShownRecipe:
+    """A recipe before it is used: `name` and `about` where it has them."""
+
+    name: str | None
+    about: NamedRecipe | None
+    recipe: Recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe's fields."""
+        return self.recipe.to_dict()
+
+    def to_yaml(self) -> str:
+        """A file that `--recipe` reads, with what is known of the recipe in its first lines."""
+        about = self.about
+        lines = (
+            [f"# {self.name}: {about.summary}", f"# source: {about.source}", f"# result: {about.result}"]
+            if about
+            else []
+        )
+        return "\n".join([*lines, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)])
+
+
+def show_recipe(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    model: str | Path | Architecture | None = None,
+    pretrained: bool = False,
+    recipe: str | Path | Recipe | None = None,
+    **fields: Any,
+) -> ShownRecipe:
+    """The recipe that `train` would follow with these arguments; without `data` what depends on it stays None."""
+    overrides = {key: value for key, value in fields.items() if value is not None}
+    recipe_from_dict(overrides)
+    base = named_recipe(recipe)
+    start = None if model is None else named_model(published_name(model) if pretrained else model)
+    if data is not None:
+        dataset = open_data(data)
+        found = scan(*(dataset.splits[part] for part in ("train", "val") if part in dataset.splits))
+        images = ImageFacts(found.height, found.width)
+        name = default_recipe(images, start is not None and start.weights is not None)
+        chosen, _ = choose(dataset, images, base, start, overrides)
+    elif recipe is not None:
+        name, chosen = "", overridden(base, Recipe(), overrides)
+    elif start is not None and start.weights is not None:
+        name = "finetune"
+        chosen = overridden(base, RECIPES[name].recipe, overrides)
+    else:
+        raise InvalidArgument(f"which recipe? Give DATA, or a --recipe: {', '.join(RECIPES)}, or a YAML file")
+    shown = str(recipe) if str(recipe) in RECIPES else name if recipe is None else None
+    return ShownRecipe(shown, RECIPES[shown] if shown else None, chosen)
+
+
+def published_name(model: str | Path | Architecture | None) -> str:
+    """The published weights of the architecture that `model` names."""
+    if not isinstance(model, str):
+        raise InvalidArgument("pretrained starts from published weights: name their --model, such as resnet50")
+    return published(model).name
+
+
+def former_plan(recipe: str | Path | Recipe | None) -> Plan | None:
+    """The whole plan in the `recipe.yaml` of a run, if that is what was named."""
+    if isinstance(recipe, str | Path) and Path(recipe).is_file() and is_plan(Path(recipe)):
+        return Plan.read(Path(recipe))
+    return None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before training: its name and row, the file of its first weights, and how their images were scaled."""
+
+    name: str | None
+    row: Architecture
+    weights: str | None = None
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """The fields that a named recipe, a row or a file gives, and whether they were written for other data."""
+
+    fields: Mapping[str, Any]
+    published: bool = False
+
+
+def named_recipe(recipe: str | Path | Recipe | None) -> Base:
+    """The fields of a recipe by its name, row or file; none where none was named."""
+    if recipe is None:
+        return Base({})
+    if isinstance(recipe, Recipe):
+        return Base(recipe.to_dict())
+    if Path(recipe).is_file():
+        return Base(recipe_fields(Path(recipe)))
+    if str(recipe) in RECIPES:
+        return Base(RECIPES[str(recipe)].recipe.to_dict(), published=True)
+    raise UnknownName("recipe", str(recipe), RECIPES, "(a name, or the path of a YAML file)")
+
+
+def overridden(base: Base, default: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with some fields replaced; where its batch size is, but not its rate, the rate follows."""
+    recipe = recipe_from_dict({**default.to_dict(), **base.fields})
+    if "batch_size" in overrides and "lr" not in overrides:
+        recipe = recipe.with_batch(overrides["batch_size"])
+    return recipe_from_dict({**recipe.to_dict(), **overrides})
+
+
+def choose(
+    dataset: DataSet, images: ImageFacts, base: Base, named: Start | None, overrides: Mapping[str, Any]
+) -> tuple[Recipe, Start]:
+    """The recipe with nothing left open, and the network that it starts from."""
+    weights = named is not None and named.weights is not None
+    recipe = overridden(base, RECIPES[default_recipe(images, weights)].recipe, overrides)
+    start = named or named_model(recipe.model or default_model(images))
+    for_this = not base.published or "batch_size" in overrides
+    recipe = resolve_recipe(recipe, images, dataset, weights=start.weights is not None, batch_stated=for_this)
+    return replace(recipe, model=start.name), start
+
+
+def named_model(model: str | Path | Architecture) -> Start:
+    """The network that a name, a row, a file or a run's folder gives."""
+    if not isinstance(model, str | Path):
+        return Start(name_of(model), model)
+    if not Path(model).exists() and str(model) in ARCHITECTURES:
+        return Start(str(model), architecture(str(model)))
+    card = open_model(model).card
+    weights = os.path.abspath(model) if Path(model).exists() else str(model)
+    return Start(card.architecture, card.row, weights, (card.preprocess.mean, card.preprocess.std))

@@ -1,0 +1,208 @@
+"""How a network is trained, as data: one frozen row. A value of None is decided from data and machine."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from math import sqrt
+from typing import Any, Literal, get_args
+
+from resnetkit.catalog.preprocessing import Interpolation
+from resnetkit.errors import InvalidArgument
+
+Precision = Literal["auto", "float32", "bf16"]
+Augmentation = Literal["auto", "photo", "small", "none"]
+OptimiserKind = Literal["sgd", "adamw", "lamb", "muon"]
+ScheduleKind = Literal["cosine", "linear", "step", "constant"]
+Loss = Literal["cross_entropy", "bce"]
+ClassWeights = Literal["none", "balanced"]
+AutoAugment = Literal["none", "trivial", "rand"]
+Freeze = Literal["none", "stem", "stage1", "stage2", "stage3", "body"]
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "optimiser": get_args(OptimiserKind),
+    "schedule": get_args(ScheduleKind),
+    "freeze": get_args(Freeze),
+    "loss": get_args(Loss),
+    "class_weights": get_args(ClassWeights),
+    "auto_augment": get_args(AutoAugment),
+    "interpolation": get_args(Interpolation),
+    "augmentation": get_args(Augmentation),
+    "precision": get_args(Precision),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything about training that is neither the data, the network nor the machine.
+
+    As it stands: SGD with Nesterov momentum; the rate rises linearly over the warm-up and falls along a cosine to zero
+    (Loshchilov and Hutter 2016, arXiv 1608.03983); the decay touches weights only, never norms and biases (He et al.
+    2018, arXiv 1812.01187, section 3.1); labels are smoothed (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+    """
+
+    model: str | None = None
+    """the network, where none is named; None: resnet18 for photos, resnet20 for small images"""
+    epochs: int = 30
+    """passes over the training images"""
+    batch_size: int | None = None
+    """images a step; None: 32 for photos, 128 for small images, less where an epoch would have under 20 steps"""
+    accumulate: int = 1
+    """pieces in which a batch is computed one after the other, for less memory; the step is of the whole batch"""
+
+    optimiser: OptimiserKind = "sgd"
+    """sgd, adamw, lamb (You et al. 2019, arXiv 1904.00962), or muon for convolutions with adamw for the rest"""
+    lr: float | None = None
+    """peak learning rate; None: 0.2 at 128 images a step, in proportion to the batch size (Goyal et al. 2017)"""
+    momentum: float = 0.9
+    """of sgd and muon; the decay of the first moment in adamw and lamb"""
+    nesterov: bool = True
+    """whether sgd looks ahead"""
+    weight_decay: float = 5e-4
+    """decay of the weights: inside the gradient in sgd, beside it in the others"""
+    decay_norms: bool = False
+    """whether norms and biases decay too"""
+    clip_norm: float = 0.0
+    """gradients longer than this are shortened to it; 0: never"""
+    layer_decay: float = 1.0
+    """each stage learns at this share of the rate of the stage after it; the classifier at the full rate"""
+
+    schedule: ScheduleKind = "cosine"
+    """how the rate falls to zero after the warm-up; step: a tenth of it at each of lr_drops"""
+    lr_drops: tuple[float, ...] = (1 / 3, 2 / 3)
+    """shares of the training at which the schedule "step" divides the rate by ten"""
+    warmup_epochs: float = 1.0
+    """epochs of linear warm-up, at most a fifth of all"""
+
+    head_epochs: float = 0.0
+    """epochs at the start in which the classifier alone is trained, at most half of all"""
+    freeze: Freeze = "none"
+    """how much of the network, from the image on, keeps its first weights and statistics throughout"""
+    freeze_norm: bool | None = False
+    """whether batch norms keep the statistics of their first weights; None: where there are few training images"""
+
+    loss: Loss = "cross_entropy"
+    """bce: each class is a yes or no of its own"""
+    label_smoothing: float = 0.1
+    """share of a label given to all classes alike"""
+    class_weights: ClassWeights = "none"
+    """balanced: each class weighs in the loss as if all were equally frequent"""
+    drop_path: float = 0.0
+    """stochastic depth: share of images that skip the last block, less for earlier ones (arXiv 1603.09382)"""
+    dropout: float = 0.0
+    """share of features that the classifier does not see in a step"""
+    ema_decay: float = 0.0
+    """the model is an average of the weights over the steps, which keeps this share of itself at each; 0: none"""
+    ema_every: int = 1
+    """steps between two updates of the average"""
+
+    image_size: int | None = None
+    """side of the square the network sees, in pixels; None: the images' own size where small, else 224"""
+    test_size: int | None = None
+    """the side in validation and use, where it is another (Touvron et al. 2019, arXiv 1906.06423); None: the same"""
+    early_sizes: tuple[float, ...] = ()
+    """shares of image_size that come before it (progressive resizing), the first one first"""
+    early_until: tuple[float, ...] = ()
+    """the share of the training up to which each of early_sizes is used; an epoch has one size"""
+    crop_share: float = 0.875
+    """share of a photo's resized short side that validation and use look at; 224 of 256"""
+    crop_scale: float = 0.08
+    """least share of a photo's area that a random resized crop keeps (Szegedy et al. 2014, arXiv 1409.4842)"""
+    augmentation: Augmentation = "auto"
+    """photo: random resized crop; small: pad by an eighth and crop; auto: by the image size"""
+    flip: bool | None = None
+    """mirror left and right at random; None: unless the data set says that a mirror image is another thing"""
+    auto_augment: AutoAugment = "none"
+    """trivial: one random operation (arXiv 2103.10158); rand: two of strength magnitude (arXiv 1909.13719)"""
+    magnitude: float = 9.0
+    """strength of rand, 0 to 30"""
+    magnitude_deviation: float = 0.0
+    """standard deviation of that strength from image to image"""
+    colour_jitter: float = 0.0
+    """brightness, contrast and saturation are changed by up to this share (arXiv 1312.5402)"""
+    erasing: float = 0.0
+    """share of images of which a random rectangle is overwritten (arXiv 1708.04896)"""
+    repeats: int = 1
+    """times an image comes in a batch, augmented differently; an epoch has the same number of steps"""
+    mixup: float = 0.0
+    """alpha of blending two images and their labels (Zhang et al. 2017, arXiv 1710.09412); 0: never"""
+    cutmix: float = 0.0
+    """alpha of pasting a part of another image (Yun et al. 2019, arXiv 1905.04899); with mixup: either, by chance"""
+    mix_share: float = 1.0
+    """share of the steps whose images are mixed"""
+    interpolation: Interpolation = "bilinear"
+    """how images are resized"""
+    precision: Precision = "auto"
+    """bf16 autocast where the processor has it and a short probe shows that it is faster, else float32"""
+
+    def __post_init__(self) -> None:
+        positive = ("epochs", "batch_size", "accumulate", "lr", "image_size", "test_size", "ema_every", "repeats")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidArgument(f"{name} is {value}: it must be more than 0")
+        for name in ("momentum", "label_smoothing", "drop_path", "dropout", "ema_decay", "colour_jitter", "erasing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
+        for name in ("layer_decay", "mix_share", "crop_share", "crop_scale"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be more than 0 and at most 1")
+        for name in (
+            "weight_decay",
+            "warmup_epochs",
+            "head_epochs",
+            "clip_norm",
+            "mixup",
+            "cutmix",
+            "magnitude_deviation",
+        ):
+            if getattr(self, name) < 0:
+                raise InvalidArgument(f"{name} is {getattr(self, name)}: it must not be negative")
+        for name in ("lr_drops", "early_until"):
+            shares = getattr(self, name)
+            if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+                raise InvalidArgument(f"{name} {shares}: give rising shares of the training between 0 and 1")
+        if len(self.early_sizes) != len(self.early_until) or not all(0 < size < 1 for size in self.early_sizes):
+            raise InvalidArgument(
+                f"early_sizes {self.early_sizes} and early_until {self.early_until}: each size, a share of "
+                "image_size, needs the share of the training up to which it is used"
+            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                near = difflib.get_close_matches(str(getattr(self, name)), choices, n=1)
+                hint = f", did you mean {near[0]}" if near else ""
+                raise InvalidArgument(f"{name} is {getattr(self, name)}{hint}? It is one of: {', '.join(choices)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `recipe_from_dict` reads them back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def with_batch(self, batch_size: int) -> "Recipe":
+        """The same recipe at another batch size, its rate in proportion (adaptive optimisers: to the square root).
+
+        Goyal et al. 2017 (arXiv 1706.02677, section 2.1) for SGD; You et al. 2019 (arXiv 1904.00962, section 4) for
+        LAMB.
+        """
+        if self.lr is None or self.batch_size is None:
+            return replace(self, batch_size=batch_size)
+        ratio = batch_size / self.batch_size
+        return replace(self, batch_size=batch_size, lr=self.lr * (ratio if self.optimiser == "sgd" else sqrt(ratio)))
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The recipe these values say; an unknown key raises with the nearest real one."""
+    check_fields(values)
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return Recipe(**plain)
+    except TypeError as error:
+        raise InvalidArgument(f"a value of the recipe has the wrong type ({error})") from error
+
+
+def check_fields(names: Collection[str]) -> None:
+    """Raise InvalidArgument with the nearest real name if a recipe has no field of one of these."""
+    known = [field.name for field in fields(Recipe)]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean {near[0]}" if near else ""
+            raise InvalidArgument(f"a recipe has no field {name!r}{hint}? Its fields are: {', '.join(known)}")

@@ -1,0 +1,99 @@
+"""What is decided where nobody decided."""
+
+import numpy as np
+import pytest
+
+from resnetkit.api.choosing import show_recipe
+from resnetkit.api.training import train
+from resnetkit.catalog.recipe import Recipe
+from resnetkit.catalog.recipes import RECIPES
+from resnetkit.data.opening import open_data
+from resnetkit.errors import InvalidArgument, UnknownName
+from resnetkit.training.plan import Plan
+from resnetkit.training.planning import ImageFacts, resolve_recipe
+
+DIGITS = ImageFacts(8, 8)
+
+
+def test_a_published_batch_is_lessened_to_the_data_and_its_rate_with_it():
+    shown = show_recipe("digits", recipe="rsb-a2").recipe
+    assert shown.batch_size == 64  # 1293 images: twenty steps an epoch
+    assert shown.lr == pytest.approx(5e-3 * (64 / 2048) ** 0.5)
+    asked = show_recipe("digits", recipe="rsb-a2", batch_size=256).recipe
+    assert (asked.batch_size, asked.lr) == (256, pytest.approx(5e-3 * (256 / 2048) ** 0.5))
+    both = show_recipe("digits", recipe="rsb-a2", batch_size=256, lr=0.1).recipe
+    assert (both.batch_size, both.lr) == (256, 0.1)
+
+
+def test_nothing_is_left_open_but_the_precision():
+    for name in RECIPES:
+        shown = show_recipe("digits", recipe=name).recipe
+        given = shown.to_dict()
+        open_still = {key for key, value in given.items() if value is None}
+        assert open_still <= {"image_size", "test_size"}, name  # small images keep their own size
+        assert given["flip"] is False, "a mirrored digit is none"
+
+
+def test_without_data_a_recipe_shows_as_it_is_written():
+    assert show_recipe(recipe="torchvision-v2").recipe == RECIPES["torchvision-v2"].recipe
+    assert show_recipe(recipe="fast", lr=0.3).recipe.lr == 0.3
+    with pytest.raises(InvalidArgument, match="DATA, or a --recipe"):
+        show_recipe()
+    with pytest.raises(UnknownName, match="rsb-a1"):
+        show_recipe(recipe="rsb-a11")
+
+
+def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
+    shown = show_recipe("digits", recipe="fast", epochs=1, ema_decay=0.5)
+    file = tmp_path / "mine.yaml"
+    file.write_text(shown.to_yaml())
+    result = train("digits", recipe=file, output=tmp_path / "run", deterministic=True)
+    assert Plan.read(result.run / "recipe.yaml").recipe == shown.recipe.__class__(
+        **{
+            **shown.recipe.to_dict(),
+            **{key: tuple(value) for key, value in shown.to_dict().items() if isinstance(value, list)},
+            "precision": "float32",
+        }
+    )
+    assert Plan.read(result.run / "recipe.yaml").model.name == "resnet8_w64"
+
+
+def test_weights_are_tuned_by_the_recipe_for_it_at_a_tenth_of_the_rate(tmp_path):
+    first = train("digits", output=tmp_path / "first", epochs=1, deterministic=True)
+    second = train("digits", model=first.run, output=tmp_path / "second", epochs=1, deterministic=True)
+    recipe = Plan.read(second.run / "recipe.yaml").recipe
+    assert recipe.layer_decay == RECIPES["finetune"].recipe.layer_decay
+    scratch = Plan.read(first.run / "recipe.yaml").recipe
+    assert recipe.lr == pytest.approx(scratch.lr * 0.1)
+    assert second.best_top1 > first.best_top1
+
+
+@pytest.mark.parametrize(("images", "frozen"), [(200, True), (1293, False)])
+def test_norms_stand_still_where_weights_meet_few_images(images: int, frozen: bool):
+    data = open_data("digits")
+    few = data.without({data.split("train").name(i) for i in range(images, len(data.split("train")))})
+    assert len(few.split("train")) == images
+    recipe = Recipe(freeze_norm=None)
+    assert resolve_recipe(recipe, DIGITS, few, weights=True).freeze_norm is frozen
+    assert resolve_recipe(recipe, DIGITS, few, weights=False).freeze_norm is False
+
+
+def test_a_test_size_of_its_own_is_the_models_and_training_has_the_other(tmp_path, monkeypatch):
+    seen = []
+    from resnetkit.training import loop
+
+    own = loop.train_step
+
+    def watched(network, optimiser, images, answers, **words):
+        seen.append(tuple(images.shape[2:]))
+        return own(network, optimiser, images, answers, **words)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    result = train(
+        "digits", output=tmp_path / "run", epochs=4, image_size=12, test_size=16, early_sizes=(0.66,),
+        early_until=(0.5,), deterministic=True,
+    )  # fmt: skip
+    assert sorted(set(seen)) == [(8, 8), (12, 12)]
+    assert seen == sorted(seen), "the small ones first"
+    assert np.isclose(seen.count((8, 8)) / len(seen), 0.5)
+    assert Plan.read(result.run / "recipe.yaml").preprocess.size == (16, 16)
