@@ -10,6 +10,7 @@ from typing import Any
 
 from resnetkit.catalog.architectures import ARCHITECTURES
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipes import RECIPES
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.data.cleaning import Cleaned, cleaned_table, refuse_unwritable
 from resnetkit.data.dataset import DataSet
@@ -97,7 +98,7 @@ def _as_training_would(examined: Examined, dataset: DataSet, image_size: int | N
     sizes = median_size(examined)
     height, width = sizes.median if sizes else (224, 224)
     images = ImageFacts(height, width)
-    recipe = default_recipe(images)
+    recipe = RECIPES[default_recipe(images, weights=False)].recipe
     if "train" in dataset.splits:
         recipe = resolve_recipe(recipe, images, dataset)
     preprocess = preprocess_for(recipe, images, dataset.channels)
