@@ -53,11 +53,14 @@ class BasicBlock(nn.Module):
         self.drop_path = drop_path(place.drop_path_rate)
         self.downsample = shortcut(row, place)
 
+    def parts(self) -> tuple[nn.Module, ...]:
+        """What lies beside the shortcut, up to attention."""
+        return self.conv1, self.bn1, self.relu, self.aa, self.conv2, self.bn2
+
     def residual(self, x: Tensor) -> Tensor:
         """What the block adds to its input."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.aa(x)
-        x = self.bn2(self.conv2(x))
+        for part in self.parts():
+            x = part(x)
         return self.drop_path(self.se(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,12 +102,15 @@ class Bottleneck(nn.Module):
         self.drop_path = drop_path(place.drop_path_rate)
         self.downsample = shortcut(row, place)
 
+    def parts(self) -> tuple[nn.Module, ...]:
+        """What lies beside the shortcut, up to attention."""
+        first, second = (self.conv1, self.bn1, self.relu), (self.conv2, self.bn2, self.relu, self.aa)
+        return *first, *second, self.conv3, self.bn3
+
     def residual(self, x: Tensor) -> Tensor:
         """What the block adds to its input."""
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.aa(x)
-        x = self.bn3(self.conv3(x))
+        for part in self.parts():
+            x = part(x)
         return self.drop_path(self.se(x))
 
     def forward(self, x: Tensor) -> Tensor:
