@@ -238,6 +238,19 @@ def test_files_that_are_no_network_of_the_family(tmp_path: Path) -> None:
     assert "layer3.0.conv2.weight 64×64×3×3 is missing" in says
     state = {key: value for key, value in small().items() if not key.startswith("layer2.1.")}
     assert "no network" in refused(tmp_path, state)
+    del (state := small())["layer3.2.conv1.weight"]
+    assert "looks like resnet20 but does not fit it: layer3.2.conv1.weight 64×64×3×3 is missing" in refused(
+        tmp_path, state
+    )
+
+
+def test_a_network_that_computes_more_is_another_network(tmp_path: Path) -> None:
+    """An attention that the family does not know, in a body whose tensors would all be found."""
+    state = {**small(), "layer1.0.ca.fc1.weight": torch.ones(2, 16, 1, 1)}
+    assert "layer1.0.ca.fc1.weight 2×16×1×1 has no place" in refused(tmp_path, state)
+
+
+def test_files_that_are_empty_inside(tmp_path: Path) -> None:
     state = {"conv1.weight": torch.ones(1)[:0].reshape(0, 3, 3, 3), "layer1.0.conv1.weight": torch.ones(0)}
     assert "no network" in refused(tmp_path, state)
 

@@ -73,7 +73,8 @@ def other_name(key: str, chance: random.Random) -> str:
 
 
 def other_tensor(tensor: Tensor, chance: random.Random) -> Tensor:
-    if tensor.numel() > 10_000:  # of a stride of 0, large by its claim alone: whatever copies it would make it true
+    # One of a stride of 0 is large by its claim alone: whatever copies it would make it true.
+    if tensor.is_complex() or tensor.numel() > 10_000:
         return tensor
     match chance.randrange(8):
         case 0:

@@ -50,3 +50,12 @@ def test_rows_and_names():
     assert describe(architecture("resnet18"), (3, 64, 64)) == describe("resnet18", (3, 64, 64))
     with pytest.raises(UnknownName):
         describe("resnet_18")
+
+
+def test_published_weights_are_described_without_fetching_them(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    described = describe("resnetv2_50x1_bit.goog_in21k")
+    assert (described.name, described.input_size, described.num_classes) == ("resnetv2_50x1_bit", (3, 224, 224), 21843)
+    assert describe("resnet50.a1_in1k").input_size == (3, 288, 288)
+    with pytest.raises(UnknownName, match=r"resnet50\.a1_in1k"):
+        describe("resnet50.a1_in1")

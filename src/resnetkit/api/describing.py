@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture
+from resnetkit.catalog.pretrained import pretrained_weights
 from resnetkit.catalog.rows import PreActivation, Residual
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument
@@ -19,24 +20,27 @@ def describe(
 ) -> Description:
     """Stage by stage: shape, stride, receptive field, parameters, multiply-adds, memory. `print` shows it as a table.
 
-    `model` is an architecture's name, a row, a run folder, a model file or a foreign checkpoint. `input_size` is C,H,W;
-    left out, it is what a model file was made for, 3,32,32 for networks of small images and else 3,224,224.
-    For a name or a row nothing is allocated. Raises what `open_model` raises, and InvalidInputSize.
+    `model` is an architecture's name, `architecture.tag`, a row, a run folder, a model file or a foreign checkpoint.
+    `input_size` is C,H,W; left out, it is what the weights were made for, 3,32,32 for networks of small images and
+    else 3,224,224. For a name or a row nothing is allocated or downloaded. Raises what `open_model` raises, and
+    InvalidInputSize.
 
     >>> describe("resnet50").macs
     4089184256
     """
-    name = model if isinstance(model, str) else None
     if isinstance(model, str | Path):
-        if Path(model).exists() or str(model) not in ARCHITECTURES:
+        weights = pretrained_weights().get(str(model))
+        if Path(model).exists() or (weights is None and str(model) not in ARCHITECTURES):
             return _describe_file(model, input_size, num_classes, output_stride)
-        model = architecture(str(model))
+        if weights is not None:
+            input_size = input_size or (3, *weights.preprocess.size)
+            num_classes = weights.num_classes if num_classes is None else num_classes
+        model = architecture(weights.architecture if weights else str(model))
     if input_size is None:
         small = isinstance(model, Residual | PreActivation) and model.stem == "conv3"
         input_size = (3, 32, 32) if small else (3, 224, 224)
-    return describe_network(
-        name or model, input_size, num_classes=1000 if num_classes is None else num_classes, output_stride=output_stride
-    )
+    classes = 1000 if num_classes is None else num_classes
+    return describe_network(model, input_size, num_classes=classes, output_stride=output_stride)
 
 
 def _describe_file(
