@@ -239,6 +239,9 @@ def test_local_files_and_folders(tmp_path: Path) -> None:
         CheckpointError, match=r"does not fit this architecture: .*conv1.weight is 16×3×3×3 in the file"
     ):
         load_local(tmp_path, architecture("resnet18"))
+    torch.save({**state, "layer2.0.ca.fc.weight": torch.ones(2)}, tmp_path / "more.pth")
+    with pytest.raises(CheckpointError, match=r"layer2.0.ca.fc.weight 2 has no place"):
+        load_local(tmp_path / "more.pth", architecture("resnet20"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="holds none of"):
         load_local(tmp_path / "empty", architecture("resnet18"))

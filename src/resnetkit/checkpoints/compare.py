@@ -13,6 +13,9 @@ from resnetkit.models import build
 Shape = tuple[int, ...]
 
 
+_HEADS = {"fc", "head", "classifier"}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Tensor by tensor, by our names."""
@@ -26,18 +29,31 @@ class Comparison:
     """shape in the file, shape in the network"""
 
     @property
-    def fits(self) -> bool:
-        """Whether every tensor of the network is there in its shape."""
-        return not self.missing and not self.different
+    def misfit(self) -> "Comparison":
+        """What makes it another network. Old files lack counters, and heads of others may be larger.
 
-    def differences(self, at_most: int | None = None) -> str:
+        Surplus in the body counts: what computes more than the network does is another network.
+        """
+        body = {key.split(".")[0] for key in (*self.matched, *self.missing, *self.different)} - _HEADS
+        return Comparison(
+            matched=self.matched,
+            missing={key: shape for key, shape in self.missing.items() if not key.endswith("num_batches_tracked")},
+            surplus={key: shape for key, shape in self.surplus.items() if key.split(".")[0] in body},
+            different=self.different,
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether every tensor of the network is there in its shape, and no other."""
+        return not (self.missing or self.different or self.surplus)
+
+    def differences(self) -> str:
         """All that keeps the file from fitting, in one line, both shapes each."""
         lines = [f"{key} is {_text(theirs)} in the file and {_text(ours)} in the network"
                  for key, (theirs, ours) in self.different.items()]  # fmt: skip
         lines += [f"{key} {_text(shape)} is missing" for key, shape in self.missing.items()]
         lines += [f"{key} {_text(shape)} has no place" for key, shape in self.surplus.items()]
-        shown = lines if at_most is None else lines[:at_most]
-        return "; ".join(shown) + (f"; and {len(lines) - len(shown)} more" if len(shown) < len(lines) else "")
+        return "; ".join(lines)
 
 
 def compare(shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> Comparison:
@@ -71,7 +87,7 @@ def network_shapes(row: Architecture, *, num_classes: int, in_chans: int) -> dic
 def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
     """Raises `CheckpointError` that lists every missing, surplus and different tensor with its shapes."""
     found = compare(shapes_of(state), shapes_of(expected))
-    if not found.fits or found.surplus:
+    if not found.fits:
         raise CheckpointError(
             f"{what} does not fit this network: {found.differences()}. "
             "Build the architecture, num_classes and in_chans that the file has; `resnetkit adopt` finds them"

@@ -13,7 +13,6 @@ from resnetkit.errors import CheckpointError, InvalidArgument
 
 _LARGEST_SIDE = 200_000
 _MOST_TENSORS = 100_000
-_HEADS = {"fc", "head", "classifier"}
 _REPRESENTATIVES = ("resnet18", "resnet50", "resnet20", "resnetv2_50", "densenet121", "vgg16", "vgg16_bn")
 
 
@@ -51,14 +50,10 @@ def identify(
         expected = network_shapes(chosen, num_classes=num_classes, in_chans=found.in_chans)
     except InvalidArgument as error:  # its names make a row that no network can have
         raise CheckpointError(f"{nearest(shapes)}; as {type(chosen).__name__} {error}") from error
-    comparison = compare(shapes, expected)
-    missing = {key: shape for key, shape in comparison.missing.items() if not key.endswith("num_batches_tracked")}
-    body = {key.split(".")[0] for key in expected} - _HEADS
-    inside = {key: shape for key, shape in comparison.surplus.items() if key.split(".")[0] in body}
-    if missing or comparison.different or inside:  # what computes more than the network does is another network
+    misfit = compare(shapes, expected).misfit
+    if not misfit.fits:
         what = name_of(chosen) or "a network of the family"
-        only = replace(comparison, missing=missing, surplus=inside)
-        raise CheckpointError(f"it looks like {what} but does not fit it: {only.differences()}")
+        raise CheckpointError(f"it looks like {what} but does not fit it: {misfit.differences()}")
     notes = _undecided(chosen, twins) if row is None else ()
     return Identified(chosen, num_classes, found.in_chans, expected, notes)
 

@@ -44,10 +44,9 @@ def load_local(path: str | Path, row: Architecture, *, headless: bool = False) -
         state = renamed.state
     classes, in_chans = _use(state, row)
     expected = network_shapes(row, num_classes=0 if headless else classes, in_chans=in_chans)
-    found = compare(shapes_of(state), expected)
-    missing = {key: shape for key, shape in found.missing.items() if not key.endswith("num_batches_tracked")}
-    if missing or found.different:
-        raise CheckpointError(f"{path} does not fit this architecture: {found.differences()}")
+    misfit = compare(shapes_of(state), expected).misfit
+    if not misfit.fits:
+        raise CheckpointError(f"{path} does not fit this architecture: {misfit.differences()}")
     return {key: state[key].contiguous() if key in state else torch.tensor(0) for key in expected}
 
 
