@@ -6,9 +6,9 @@ from typing import final
 from torch import Tensor, nn
 
 from resnetkit.catalog.recipe import Recipe
-from resnetkit.models import Network, freeze
-from resnetkit.models.freezing import body, freeze_norms, thaw_norms
+from resnetkit.models import Network
 from resnetkit.training.averaging import Average
+from resnetkit.training.freezing import body, freeze, freeze_norms, thaw_norms
 from resnetkit.training.optimisation import Optimiser
 
 

@@ -5,8 +5,8 @@ import torch
 
 from resnetkit.catalog.architectures import architecture
 from resnetkit.errors import InvalidArgument
-from resnetkit.models import Network, build, freeze
-from resnetkit.models.freezing import body, freeze_norms, thaw_norms
+from resnetkit.models import Network, build
+from resnetkit.training.freezing import body, freeze, freeze_norms, thaw_norms
 
 NETWORKS = ("resnet18", "resnet20", "resnet50d", "resnetv2_18", "densenet121", "vgg11_bn")
 
