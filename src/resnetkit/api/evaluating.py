@@ -9,7 +9,7 @@ from resnetkit.api.devices import best_device
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.dataset import DataSet, SplitName
 from resnetkit.data.loader import Loader
-from resnetkit.data.opening import open_data
+from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.opening import Stated, open_model
 from resnetkit.errors import DataError
@@ -84,10 +84,10 @@ def _open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[
     """The data, split as the model's own run split it if it is the data of that run."""
     channels = 1 if card.in_chans == 1 else 3
     trained = card.training.get("data", {})
-    dataset = open_data(
-        data, channels=channels, seed=trained.get("split_seed", 0), val_share=trained.get("val_share", 0.1)
-    )
-    return dataset, ()
+    dataset = open_data(data, channels=channels, val_share=0)
+    own = trained.get("fingerprint") == dataset.fingerprint
+    together = trained.get("together", ()) if own else ()
+    return with_validation(dataset, trained.get("split_seed", 0), trained.get("val_share", 0.1), together), ()
 
 
 def _choose_split(dataset: DataSet, named: str | None, card: ModelCard) -> SplitName:

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,9 @@ from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_tra
 from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
-from resnetkit.data.opening import open_data
+from resnetkit.data.opening import check_share, open_data, with_validation
 from resnetkit.data.places import kept_in
-from resnetkit.data.scanning import scan
+from resnetkit.data.scanning import Scan, scan
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError
@@ -135,17 +136,23 @@ def train(
     if seed < 0:
         raise InvalidArgument(f"seed {seed}: it is a whole number from 0")
     device = best_device(device)
-    dataset = open_data(data, seed=seed, val_share=0.1 if val_share is None else val_share)
+    val_share = 0.1 if val_share is None else val_share
+    check_share(val_share)
+    dataset = open_data(data, val_share=0)
     check_trainable(dataset)
     cache_side = cached_side({**base.fields, **overrides}) if cache else None
-    dataset, images = _inspect(dataset, skip_broken, cache_side, workers, listener)
+    dataset, found = _inspect(dataset, skip_broken, cache_side, workers, listener)
+    # What is held out is decided once the copies are known, so that none falls on both sides.
+    dataset = _split(dataset, seed, val_share, found.copies, found.broken, listener)
+    images = ImageFacts(found.height, found.width)
     chosen, start = choose(dataset, images, base, chosen_model, overrides)
     _set_determinism(deterministic)
     plan = Plan(
         data=DataPlan(
             source=_source(data), fingerprint=dataset.fingerprint, class_names=dataset.class_names,
-            num_classes=dataset.num_classes, val_share=0.1 if val_share is None else val_share, split_seed=seed,
+            num_classes=dataset.num_classes, val_share=val_share, split_seed=seed,
             skip_broken=skip_broken, cache_side=cache_side,
+            together=found.copies if dataset.val_from_train else (),
         ),
         model=ModelPlan(name=start.name, row=start.row, in_chans=dataset.channels, weights=start.weights),
         recipe=chosen,
@@ -182,16 +189,17 @@ def resume(
     began = time.monotonic() if began is None else began
     existing = Run.existing(run)
     plan = Plan.read(existing.recipe)
-    dataset = open_data(
-        plan.data.source, channels=plan.model.in_chans, seed=plan.data.split_seed, val_share=plan.data.val_share
-    )
+    dataset = open_data(plan.data.source, channels=plan.model.in_chans, val_share=0)
     if dataset.fingerprint != plan.data.fingerprint:
         raise RunError(
             f"the data at {plan.data.source} is not what {existing.path} was trained on: images or classes were added, "
             "removed or renamed; put them back, or train anew"
         )
+    broken: Mapping[str, str] = {}
     if plan.data.skip_broken or plan.data.cache_side:
-        dataset, _ = _inspect(dataset, plan.data.skip_broken, plan.data.cache_side, workers, listener)
+        dataset, found = _inspect(dataset, plan.data.skip_broken, plan.data.cache_side, workers, listener)
+        broken = found.broken
+    dataset = _split(dataset, plan.data.split_seed, plan.data.val_share, plan.data.together, broken, nobody)
     _set_determinism(plan.deterministic)
     network = _new_network(replace(plan, device=best_device(plan.device)))
     loader, val = _loaders(plan, dataset, workers)
@@ -203,7 +211,7 @@ def resume(
 
 def _inspect(
     dataset: DataSet, skip_broken: bool, cache_side: int | None, workers: int | None, listener: Listener
-) -> tuple[DataSet, ImageFacts]:
+) -> tuple[DataSet, Scan]:
     """Decode every image of train and val once, so that a broken file stops the run before its first step."""
     for note in dataset.notes:
         listener(Remark(f"note: {note}"))
@@ -215,13 +223,25 @@ def _inspect(
         dataset = with_cache(dataset, folder, short_side=cache_side, workers=workers, progress=tell)
     parts = [dataset.splits[part] for part in ("train", "val") if part in dataset.splits]
     found = scan(*parts, workers=workers, progress=partial(_tell, listener, "looking at the images", total))
-    if found.broken and skip_broken:
-        dataset = dataset.without(found.broken)
-        listener(Remark(f"note: {len(found.broken)} broken of {found.n} images left out: {', '.join(found.broken)}"))
-        check_trainable(dataset)
-    else:
+    if not skip_broken:
         found.refuse_broken()
-    return dataset, ImageFacts(found.height, found.width)
+    elif found.broken:
+        listener(Remark(f"note: {len(found.broken)} broken of {found.n} images left out: {', '.join(found.broken)}"))
+    return dataset, found
+
+
+def _split(
+    dataset: DataSet, seed: int, val_share: float, together: Sequence[Sequence[int]], broken: Collection[str],
+    listener: Listener,
+) -> DataSet:  # fmt: skip
+    """Hold out validation images where the data has no part for them, then leave out what is broken."""
+    split = with_validation(dataset, seed, val_share, together)
+    for note in split.notes[len(dataset.notes) :]:
+        listener(Remark(f"note: {note}"))
+    if broken:
+        split = split.without(broken)
+        check_trainable(split)
+    return split
 
 
 def _tell(listener: Listener, doing: str, total: int, done: int) -> None:

@@ -7,9 +7,8 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.data.duplicates import Likeness, likeness
-from resnetkit.data.inspection import Inspection, Look
-from resnetkit.data.perceptual import LEAST_SIDE
+from resnetkit.data.duplicates import Likeness
+from resnetkit.data.inspection import Album, Inspection, Look
 from resnetkit.data.sources import Indices, Source
 
 Level = Literal["harm", "caution", "note"]
@@ -65,13 +64,13 @@ class Examined:
         labels = np.concatenate([source.labels for source in sources.values()])
         targets = [source.targets for source in sources.values() if source.targets is not None]
         answers = np.unique(np.concatenate(targets), axis=0, return_inverse=True)[1] if targets else labels
-        alike = likeness(
-            [look.digest for look in every.looks], every.sketches, whole & (sizes.min(axis=1) >= LEAST_SIDE)
-        )
+        album = Album(len(every.looks))
+        for look in every.looks:
+            album.add(look)
         return cls(
             parts=tuple(sources), sources=tuple(sources.values()), looks=tuple(every.looks),
             part=np.repeat(np.arange(len(counts)), counts), labels=labels, answers=answers, whole=whole, sizes=sizes,
-            alike=alike,
+            alike=album.likeness(),
         )  # fmt: skip
 
     def __len__(self) -> int:

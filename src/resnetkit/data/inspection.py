@@ -1,7 +1,7 @@
 """Every image of a source looked at once: whether it can be decoded, what is odd about it, and what it looks like."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from resnetkit.data.ahead import map_ahead
 from resnetkit.data.decode import Pixels, decode, read_whole, reading_failed
+from resnetkit.data.duplicates import Likeness, likeness
 from resnetkit.data.headers import Trait, traits_of
 from resnetkit.data.loader import default_workers
-from resnetkit.data.perceptual import THUMB, Sketches
+from resnetkit.data.perceptual import LEAST_SIDE, THUMB, Sketches
 from resnetkit.data.sources import ArraySource, FileSource, Source
 from resnetkit.errors import UndecodableImage
 
@@ -64,14 +65,6 @@ class Inspection:
         return np.array([(look.height, look.width) for look in self.looks], np.int64).reshape(-1, 2)
 
     @property
-    def sketches(self) -> Sketches:
-        """Of all images, those that could not be decoded blank."""
-        thumbs = np.frombuffer(b"".join(look.thumb for look in self.looks), np.uint8)
-        return Sketches(
-            np.array([look.bits for look in self.looks], np.uint64), thumbs.reshape(len(self.looks), THUMB, THUMB)
-        )
-
-    @property
     def formats(self) -> Mapping[str, int]:
         """How many images of each format, the most frequent first."""
         return dict(Counter(look.format for look in self.looks if look.fault is None).most_common())
@@ -87,6 +80,28 @@ class Inspection:
         return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 
+@final
+class Album:
+    """What is needed of `n` images to find the copies among them, in 300 bytes each."""
+
+    def __init__(self, n: int) -> None:
+        self._sketches = Sketches(np.zeros(n, np.uint64), np.zeros((n, THUMB, THUMB), np.uint8))
+        self._comparable = np.zeros(n, np.bool_)
+        self._digests: list[bytes] = []
+
+    def add(self, look: Look) -> None:
+        """The next image."""
+        row = len(self._digests)
+        self._digests.append(look.digest)
+        self._sketches.bits[row] = look.bits
+        self._sketches.thumbs[row] = np.frombuffer(look.thumb, np.uint8).reshape(THUMB, THUMB)
+        self._comparable[row] = look.fault is None and min(look.height, look.width) >= LEAST_SIDE
+
+    def likeness(self) -> Likeness:
+        """Of all images that were added."""
+        return likeness(self._digests, self._sketches, self._comparable)
+
+
 def inspect(source: Source, *, workers: int | None = None, progress: Callable[[int], None] | None = None) -> Inspection:
     """Look at all images of a source on `workers` threads; `progress` is called with how many more are done.
 
@@ -95,15 +110,21 @@ def inspect(source: Source, *, workers: int | None = None, progress: Callable[[i
     >>> inspection.sizes[0].tolist(), bool(inspection.whole.all()), inspection.normalisation()
     ([8, 8], True, ((0.3052,), (0.3749,)))
     """
+    seen = []
+    for look in looks(source, workers=workers):
+        seen.append(look)
+        if progress:
+            progress(1)
+    return Inspection(seen)
+
+
+def looks(source: Source, *, workers: int | None = None) -> Iterator[Look]:
+    """A look at each image of a source, in its order, prepared ahead by `workers` threads."""
     threads = default_workers(source) if workers is None else workers
-    looks: list[Look] = []
     step = _PIECE if isinstance(source, ArraySource) else 1
     pieces = (np.arange(start, min(start + step, len(source))) for start in range(0, len(source), step))
     for piece in map_ahead(partial(_look_at, source), pieces, workers=threads, ahead=64):
-        looks.extend(piece)
-        if progress:
-            progress(len(piece))
-    return Inspection(looks)
+        yield from piece
 
 
 def _look_at(source: Source, indices: NDArray[np.int64]) -> list[Look]:

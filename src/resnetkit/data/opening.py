@@ -1,7 +1,8 @@
 """`open_data`: the one place that tells what a DATA argument is."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ from resnetkit.data.arrays import digits, npz_parts
 from resnetkit.data.dataset import DataSet, SplitName, fingerprint
 from resnetkit.data.decode import Channels, is_grey_file, printable, reading_failed
 from resnetkit.data.folders import folder_parts
-from resnetkit.data.sources import ArraySource, FileSource
+from resnetkit.data.sources import ArraySource, FileSource, Source
 from resnetkit.data.splitting import hold_out
 from resnetkit.data.tables import TABLE_SUFFIXES, table_parts
 from resnetkit.errors import DataError, InvalidArgument, UnknownName
@@ -37,24 +38,28 @@ def open_data(
     """
     if channels not in (None, 1, 3):
         raise InvalidArgument(f"{channels} channels: images are grey (1) or colour (3)")
-    if not 0 <= val_share < 1:
-        raise InvalidArgument(f"val_share {val_share} is not a share of the training images between 0 and 1")
+    check_share(val_share)
     parts, notes, known = _find(spec)
     known_by = fingerprint(parts, next(iter(parts.values())).class_names)
     parts, more = _with_channels(parts, cast(Channels | None, channels))
-    splits, from_train, yet_more = _with_validation(parts, seed, val_share)
     first = next(iter(parts.values()))
-    return DataSet(
+    dataset = DataSet(
         name=Path(spec).resolve().name,
-        splits=splits,
+        splits={cast(SplitName, name): part for name, part in parts.items()},
         class_names=first.class_names,
         num_classes=first.num_classes,
         channels=first.channels,
         fingerprint=known_by,
-        val_from_train=from_train,
         flip=known.flip if known else True,
-        notes=(*notes, *more, *yet_more),
+        notes=(*notes, *more),
     )
+    return with_validation(dataset, seed, val_share)
+
+
+def check_share(val_share: float) -> None:
+    """InvalidArgument unless it is a share of the training images that can be held out."""
+    if not 0 <= val_share < 1:
+        raise InvalidArgument(f"val_share {val_share} is not a share of the training images between 0 and 1")
 
 
 def _find(spec: str | os.PathLike[str]) -> tuple[Parts, tuple[str, ...], KnownDataSet | None]:
@@ -99,29 +104,38 @@ def _looks_grey(source: FileSource) -> bool:
     return all(is_grey_file(source.path(int(index))) for index in sample)
 
 
-def _with_validation(
-    parts: Parts, seed: int, val_share: float
-) -> tuple[dict[SplitName, ArraySource | FileSource], bool, tuple[str, ...]]:
-    """The parts with "train" and "val" cut out of "all" or "train" where "val" is missing."""
-    splits = {cast(SplitName, name): part for name, part in parts.items()}
-    whole = parts.get("all", parts.get("train"))
-    if "val" in splits or whole is None:
-        return splits, False, ()
+def with_validation(dataset: DataSet, seed: int, val_share: float, together: Sequence[Sequence[int]] = ()) -> DataSet:
+    """The data set with "train" and "val" cut out of its training images where it has no "val" of its own.
+
+    `together` are groups of indices among the training images, of copies of each other, that go to one side.
+    """
+    whole = dataset.splits.get("train", dataset.splits.get("all"))
+    if "val" in dataset.splits or whole is None:
+        return dataset
     count = round(val_share * len(whole))
-    kept, held = hold_out(whole.labels, count, seed) if val_share else (np.arange(len(whole)), np.empty(0, np.int64))
-    if val_share and not len(held):
-        raise DataError("no class has a second image to hold out for validation: add images to each class")
-    parts_of_whole: dict[SplitName, ArraySource | FileSource] = {"train": whole.subset(kept)}
+    kept, held = np.arange(len(whole)), np.empty(0, np.int64)
+    if val_share:
+        kept, held = hold_out(whole.labels, count, seed, together)
+        if not len(held):
+            raise DataError("no class has a second image to hold out for validation: add images to each class")
+    parts: dict[SplitName, Source] = {**dataset.splits, "train": whole.subset(kept)}
     notes = []
     if len(held):
-        parts_of_whole["val"] = whole.subset(held)
+        parts["val"] = whole.subset(held)
         notes.append(f"{len(held)} of {len(whole)} training images are held out for validation (seed {seed})")
+    if len(held) and together:
+        copies = sum(map(len, together))
+        notes.append(f"{copies} images have copies or near copies among them, which went to one side of that split")
     alone = np.flatnonzero(np.bincount(whole.labels, minlength=whole.num_classes) == 1)
-    if len(alone):
+    if len(alone) and val_share:
         names = [whole.class_names[label] if whole.class_names else str(label) for label in alone]
         notes.append(
             f"classes with one image, which stays in training, so that validation cannot see them: {', '.join(names)}"
         )
     order: tuple[SplitName, ...] = ("train", "val", "test", "all")
-    merged = splits | parts_of_whole
-    return {name: merged[name] for name in order if name in merged}, bool(len(held)), tuple(notes)
+    return replace(
+        dataset,
+        splits={name: parts[name] for name in order if name in parts},
+        val_from_train=bool(len(held)),
+        notes=(*dataset.notes, *notes),
+    )

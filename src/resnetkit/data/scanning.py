@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import final
 
 import numpy as np
 
-from resnetkit.data.ahead import map_ahead
-from resnetkit.data.decode import Pixels
-from resnetkit.data.loader import default_workers
+from resnetkit.data.duplicates import groups
+from resnetkit.data.inspection import Album, looks
 from resnetkit.data.sources import Source
-from resnetkit.errors import BrokenFiles, UndecodableImage
+from resnetkit.errors import BrokenFiles
 
 _SHOWN = 20
 
@@ -28,6 +26,8 @@ class Scan:
     width: int
     grey: int
     """images without colour"""
+    copies: tuple[tuple[int, ...], ...] = ()
+    """groups of copies and near copies among the images of the first source, by their indices"""
 
     def refuse_broken(self) -> None:
         """Raise `BrokenFiles` if there are any: `.files` holds all of them, the message the first 20."""
@@ -48,40 +48,24 @@ def scan(*sources: Source, workers: int | None = None, progress: Callable[[int],
 
     >>> from resnetkit.data.opening import open_data
     >>> scan(open_data("digits").split("test"))
-    Scan(n=360, broken={}, height=8, width=8, grey=360)
+    Scan(n=360, broken={}, height=8, width=8, grey=360, copies=())
     """
     sizes: list[tuple[int, int]] = []
     broken: dict[str, str] = {}
     grey = done = 0
+    album = Album(len(sources[0]))
     for source in sources:
-        threads = default_workers(source) if workers is None else workers
-        looks = map_ahead(partial(_look, source), range(len(source)), workers=threads, ahead=64)
-        for index, found in enumerate(looks):
-            if isinstance(found, str):
-                broken[source.name(index)] = found
+        for index, look in enumerate(looks(source, workers=workers)):
+            if look.fault is not None:
+                broken[source.name(index)] = look.reason
             else:
-                height, width, is_grey = found
-                sizes.append((height, width))
-                grey += is_grey
+                sizes.append((look.height, look.width))
+                grey += "grey" in look.traits
+            if source is sources[0]:
+                album.add(look)
             done += 1
             if progress:
                 progress(done)
     height, width = np.median(sizes, axis=0).astype(int).tolist() if sizes else (0, 0)
-    return Scan(done, broken, height, width, grey)
-
-
-def _look(source: Source, index: int) -> tuple[int, int, bool] | str:
-    """Height, width and whether it is grey; or why it cannot be decoded."""
-    try:
-        pixels = source.image(index)
-    except UndecodableImage as error:
-        return str(error).removeprefix(f"{source.name(index)}: ")
-    return pixels.shape[0], pixels.shape[1], _is_grey(pixels)
-
-
-def _is_grey(pixels: Pixels) -> bool:
-    if pixels.shape[2] == 1:
-        return True
-    # A few rows tell a colour photo at once; only what looks grey is compared wholly.
-    sample = pixels[:: max(1, len(pixels) // 8)]
-    return all(bool((part[..., :1] == part).all()) for part in (sample, pixels))
+    copies = tuple(tuple(group.tolist()) for group in groups(album.likeness().near))
+    return Scan(done, broken, height, width, grey, copies)

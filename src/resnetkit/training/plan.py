@@ -26,6 +26,8 @@ class DataPlan:
     skip_broken: bool = False
     cache_side: int | None = None
     """the short side at which decoded pixels are kept on disk; None: files are decoded anew in each epoch"""
+    together: tuple[tuple[int, ...], ...] = ()
+    """training images, by their index as found, that are copies of each other and so went to one side of the split"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +98,9 @@ class Plan:
         try:
             data, model = dict(values["data"]), dict(values["model"])
             names = data["class_names"]
+            together = tuple(tuple(group) for group in data.get("together", ()))
             return cls(
-                data=DataPlan(**{**data, "class_names": None if names is None else tuple(names)}),
+                data=DataPlan(**{**data, "class_names": None if names is None else tuple(names), "together": together}),
                 model=ModelPlan(**{**model, "row": row_from_dict(model["row"])}),
                 recipe=recipe_from_dict(values["recipe"]),
                 preprocess=Preprocess.from_dict(values["preprocess"]),
