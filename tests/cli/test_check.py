@@ -12,6 +12,8 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.cli import main
+from resnetkit.data.opening import open_data
+from resnetkit.data.randomness import permutation
 
 
 @pytest.fixture
@@ -144,6 +146,31 @@ def test_names_of_all_kinds_survive_the_table(run_command, tmp_path: Path):
     assert "14 pictures, without 0 broken ones and 0 copies, 1 whose names are no text" in " ".join(err.split())
     assert rk.check("photos/clean.csv").health.parts == {"all": 14}
     assert not [each for each in rk.check("photos/clean.csv").health.findings if each.level == "harm"]
+
+
+def test_the_picture_shows_the_first_batch_itself(run_command, tmp_path: Path):
+    Path("still.yaml").write_text("augmentation: none\nflip: false\nbatch_size: 16\n")
+    code, _, err = run_command("check", "digits", "--show", "sheet.png", "--recipe", "still.yaml")
+    assert (code, "sheet.png: what training would feed first" in err) == (0, True)
+    with Image.open("sheet.png") as picture:
+        sheet = np.array(picture.convert("L"))
+    train = open_data("digits").split("train")
+    for place, index in enumerate(permutation("order", 0, 0, len(train))[:16]):
+        y, x = 52 + place // 8 * (112 + 44), 16 + place % 8 * (112 + 8)
+        np.testing.assert_array_equal(sheet[y + 7 : y + 112 : 14, x + 7 : x + 112 : 14], train.image(index)[..., 0])
+
+
+def test_the_picture_of_mixed_photos_with_a_broken_one(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "photos", 8)
+    (folder / "train/cat/0.png").write_bytes(b"")
+    code, _, _ = run_command("check", folder, "--show", "deep/sheet.png", "--recipe", "rsb-a2", "--image-size", "32")
+    assert code == 1, "the data is harmed, and shown nevertheless"
+    with Image.open("deep/sheet.png") as sheet:
+        assert sheet.width > 600
+    code, _, err = run_command("check", folder, "--show", "sheet.jpg")
+    assert (code, "augmented.png" in err) == (1, True)
+    code, _, err = run_command("check", folder, "--show", "sheet.png", "--recipe", "rsb-a9")
+    assert (code, "did you mean rsb-a" in err) == (1, True)
 
 
 def test_no_table_for_arrays_nor_with_another_suffix(run_command, tmp_path: Path):

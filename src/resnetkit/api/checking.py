@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from resnetkit.api.choosing import named_model, named_recipe
+from resnetkit.api.showing import show_training
 from resnetkit.catalog.architectures import ARCHITECTURES
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.data.cleaning import Cleaned, cleaned_table, refuse_unwritable
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.duplicates import groups
 from resnetkit.data.findings import Examined, Finding
 from resnetkit.data.health import Health, examine, facts, judge, median_size, parts_as_found
 from resnetkit.data.opening import open_data
 from resnetkit.data.sources import FileSource
 from resnetkit.deployment.opening import open_model
-from resnetkit.errors import LabelMismatch
+from resnetkit.errors import InvalidArgument, LabelMismatch
 from resnetkit.training.planning import ImageFacts, default_recipe, preprocess_for, resolve_recipe
 
 
@@ -43,6 +49,8 @@ def check(
     model: str | Path | None = None,
     image_size: int | None = None,
     fix: str | Path | None = None,
+    show: str | Path | None = None,
+    recipe: str | Path | Recipe | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Check:
@@ -50,10 +58,14 @@ def check(
 
     Sizes, mean and std are compared with the preprocessing of `model` (a run or a model file), else with what training
     would choose for these images, or for `image_size`. `fix` is where a cleaned table (CSV) is written, which `train`
-    takes in the data's place. `progress` gets the images done and their number.
+    takes in the data's place. `show` is where a picture (PNG) is written of the first batch that `train` would feed, by
+    `recipe` if one is named, with its labels. `progress` gets the images done and their number.
     Raises `DataError` where the data cannot be opened; parts whose classes differ are a finding.
     """
     began = time.perf_counter()
+    if show is not None and Path(show).suffix.lower() != ".png":
+        raise InvalidArgument(f"--show {show}: the picture is a PNG, name it augmented.png or the like")
+    named_recipe(recipe)  # a wrong name is said before any image is read
     known = None if model is None or _is_bare(model) else open_model(model).card.preprocess
     if known is not None and image_size is not None:
         known = known.restated(image_size=image_size)
@@ -82,6 +94,10 @@ def check(
         fix=f"resnetkit check {words} --fix clean.csv" if fixable else None,
     )  # fmt: skip
     cleaned = None if fix is None else _write_cleaned(examined, Path(fix))
+    if show is not None:
+        fields = {"image_size": image_size} if image_size else {}
+        start = None if model is None else named_model(model)
+        _write_shown(examined, dataset, Path(show), recipe=recipe, start=start, fields=fields, workers=workers)
     health = Health(
         data=os.fspath(data), preprocess=preprocess, findings=findings, notes=dataset.notes,
         seconds=time.perf_counter() - began, **facts(examined),
@@ -113,6 +129,19 @@ def _write_cleaned(examined: Examined, table: Path) -> Cleaned:
 
     write_atomically(table, write)
     return cleaned
+
+
+def _write_shown(examined: Examined, dataset: DataSet, picture: Path, **chosen: Any) -> None:
+    """The first batch of the training part."""
+    learned = next((part for part in ("train", "all") if part in examined.parts), None)
+    sizes = median_size(examined)
+    if learned is None or sizes is None:
+        raise InvalidArgument(f"--show {picture}: there is no image to train on")
+    rows = np.flatnonzero(examined.part == examined.parts.index(learned))
+    copies = [group.tolist() for group in groups(examined.alike.near[rows])]
+    broken = examined.names(np.flatnonzero(~examined.whole))
+    sheet = show_training(dataset, ImageFacts(*sizes.median), copies=copies, broken=broken, **chosen)
+    write_atomically(picture, lambda temporary: sheet.save(temporary, "PNG"))
 
 
 def _not_opened(data: str, error: LabelMismatch, seconds: float) -> Health:

@@ -13,9 +13,9 @@ import torch
 
 from resnetkit.api.choosing import choose, former_plan, named_model, named_recipe, published_name
 from resnetkit.api.devices import best_device
+from resnetkit.api.loading import training_images
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Precision, Recipe, recipe_from_dict
-from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
 from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
@@ -27,16 +27,14 @@ from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError
 from resnetkit.models import Network, build, fit_weights
 from resnetkit.training.duration import plan_budget
-from resnetkit.training.images import GrowingImages, TrainingImages
+from resnetkit.training.images import TrainingImages
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan
 from resnetkit.training.planning import (
     ImageFacts,
     cached_side,
     check_trainable,
-    pixel_policies,
     preprocess_for,
-    training_sizes,
 )
 from resnetkit.training.precision import faster_precision
 from resnetkit.training.progress import Listener, Preparing, Remark, nobody
@@ -267,24 +265,11 @@ def _start_from(network: Network, weights: str) -> None:
 
 
 def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[TrainingImages, Loader | None]:
-    recipe, source = plan.recipe, dataset.split("train")
-    batch_size = recipe.batch_size or 1
-
-    def loader(size: int | None) -> Loader:
-        preprocess = plan.preprocess.restated(image_size=size)
-        policy = policy_for(preprocess.size, kind=recipe.augmentation, flip=bool(recipe.flip))
-        if isinstance(policy, RandomResizedCrop):
-            policy = replace(policy, scale=(recipe.crop_scale, 1.0))
-        transform = train_transform(policy, preprocess, pixel_policies(recipe))
-        return Loader(
-            source, transform, batch_size,
-            shuffle_seed=plan.seed, weights=source.weights, repeats=recipe.repeats, workers=workers,
-        )  # fmt: skip
-
-    train = GrowingImages(loader, training_sizes(recipe, plan.preprocess))
+    train = training_images(plan.recipe, plan.preprocess, dataset.split("train"), seed=plan.seed, workers=workers)
     val = None
     if "val" in dataset.splits and len(dataset.split("val")):
-        val = Loader(dataset.split("val"), EvalTransform(plan.preprocess), 2 * batch_size, workers=workers)
+        batch_size = 2 * (plan.recipe.batch_size or 1)
+        val = Loader(dataset.split("val"), EvalTransform(plan.preprocess), batch_size, workers=workers)
     return train, val
 
 

@@ -28,6 +28,8 @@ def check_command(
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
     image_size: int | None = None,
     fix: Path | None = None,
+    show: Path | None = None,
+    recipe: str | None = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
     common: Common = _NONE,
 ) -> int:
@@ -45,13 +47,20 @@ def check_command(
         Side of the square the network is to see, in pixels.
     fix
         Write a table of the sound pictures, without broken files and copies, which train takes in place of DATA.
+    show
+        Write a picture (PNG) of the first batch that train would feed, augmented, with its labels.
+    recipe
+        The recipe whose augmentation is shown, by name or file (default: what train would choose).
     workers
         Threads that decode pictures (default: one a core).
     """
     from resnetkit.api.checking import check
 
     with Counting("looking at pictures") as counting:
-        result = check(data, model=model, image_size=image_size, fix=fix, workers=workers, progress=counting)
+        result = check(
+            data, model=model, image_size=image_size, fix=fix, show=show, recipe=recipe, workers=workers,
+            progress=counting,
+        )  # fmt: skip
     health = result.health
     if common.json:
         print_json(result.to_dict())
@@ -68,6 +77,8 @@ def check_command(
             f"copies{odd}. Next: resnetkit train {cleaned.table}",
             markup=False,
         )
+    if show is not None:
+        remarks.print(f"{show}: what training would feed first", markup=False)
     return int(health.harmed)
 
 

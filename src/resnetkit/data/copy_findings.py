@@ -45,11 +45,11 @@ def copy_findings(examined: Examined, fix: str | None) -> list[Finding]:
         ),
         _finding(
             examined, "copies", "note", "same file more than once", twice,
-            "counted as often as they are there", fix,
+            "counted as often as they are there; an automatic split keeps them on one side", fix,
         ),
         _finding(
             examined, "near-copies", "note", "near copies", near_twice,
-            "learned a little too often, no more",
+            "learned a little too often; an automatic split keeps them on one side",
         ),
     ]  # fmt: skip
     return [finding for finding in found if finding.count]

@@ -1,0 +1,30 @@
+"""The images that training feeds, made from a recipe: one place for training itself and for those who want to see."""
+
+from dataclasses import replace
+
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipe import Recipe
+from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
+from resnetkit.data.loader import Loader
+from resnetkit.data.sources import Source
+from resnetkit.training.images import GrowingImages, TrainingImages
+from resnetkit.training.planning import pixel_policies, training_sizes
+
+
+def training_images(
+    recipe: Recipe, preprocess: Preprocess, source: Source, *, seed: int, workers: int | None
+) -> TrainingImages:
+    """Batches of augmented images, in the order of `seed`, as a resolved recipe says; of growing size if it does."""
+
+    def loader(size: int | None) -> Loader:
+        sized = preprocess.restated(image_size=size)
+        policy = policy_for(sized.size, kind=recipe.augmentation, flip=bool(recipe.flip))
+        if isinstance(policy, RandomResizedCrop):
+            policy = replace(policy, scale=(recipe.crop_scale, 1.0))
+        transform = train_transform(policy, sized, pixel_policies(recipe))
+        return Loader(
+            source, transform, recipe.batch_size or 1,
+            shuffle_seed=seed, weights=source.weights, repeats=recipe.repeats, workers=workers,
+        )  # fmt: skip
+
+    return GrowingImages(loader, training_sizes(recipe, preprocess))
