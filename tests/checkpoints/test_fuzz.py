@@ -84,7 +84,7 @@ def other_tensor(tensor: Tensor, chance: random.Random) -> Tensor:
         case 2:
             return tensor.unsqueeze(chance.randrange(tensor.ndim + 1))
         case 3:
-            return torch.zeros([chance.choice((0, 1, 2, 3, 64)) for _ in range(chance.randrange(6))])
+            return torch.zeros([chance.choice((0, 1, 2, 3, 8)) for _ in range(chance.randrange(6))])
         case 4:
             return tensor.to(chance.choice((torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64)))
         case 5:
