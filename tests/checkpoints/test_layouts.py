@@ -135,6 +135,17 @@ def test_timms_own_d_is_not_taken_for_mmpretrains(tmp_path: Path, prefix: str) -
     assert all(torch.equal(adopted.state[key], value) for key, value in ours.items())
 
 
+def test_a_row_of_modules_with_a_head_of_its_own(tmp_path: Path) -> None:
+    """nn.Sequential(*list(resnet.children())[:-1], nn.Flatten(), nn.Sequential(nn.Linear(512, 3)))."""
+    ours = {key: value for key, value in state_of(shortened("resnet18")).items() if not key.startswith("fc.")}
+    places = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+    theirs = {f"{places[key.split('.')[0]]}.{key.partition('.')[2]}": value for key, value in ours.items()}
+    torch.save({**theirs, "10.0.weight": torch.ones(3, 512), "10.0.bias": torch.ones(3)}, tmp_path / "row.pth")
+    adopted = adopt(tmp_path / "row.pth")
+    assert all(torch.equal(adopted.state[key], value) for key, value in ours.items())
+    assert [drop.theirs for drop in adopted.report.dropped] == ["10.0.weight", "10.0.bias"]
+
+
 def detectron2(key: str) -> str:
     """As tools/convert-torchvision-to-d2.py does it."""
     if "layer" not in key:

@@ -45,7 +45,7 @@ def recognise(shapes: Shapes, *, stride_at: Literal["conv1", "conv2"] = "conv2")
 
 
 def _residual(shapes: Shapes, stride_at: Literal["conv1", "conv2"]) -> Recognised:
-    depths = _counts(shapes, r"layer(\d+)\.(\d+)\..+", start=1)
+    depths = _counts(shapes, r"layer(\d+)\.(\d+)\.(conv|bn)\d\..+", start=1)
     stages = range(1, len(depths) + 1)
     bottleneck = "layer1.0.conv3.weight" in shapes
     last = "conv3" if bottleneck else "conv2" if "layer1.0.conv2.weight" in shapes else "conv1"
@@ -89,7 +89,7 @@ def _residual(shapes: Shapes, stride_at: Literal["conv1", "conv2"]) -> Recognise
 
 
 def _preactivation(shapes: Shapes, stride_at: Literal["conv1", "conv2"]) -> Recognised:
-    depths = _counts(shapes, r"stages\.(\d+)\.blocks\.(\d+)\..+", start=0)
+    depths = _counts(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.(conv|norm)\d\..+", start=0)
     bottleneck = "stages.0.blocks.0.conv3.weight" in shapes
     last = "conv3" if bottleneck else "conv2"
     out = [_first(shapes, rf"stages\.{stage}\.blocks\.\d+\.{last}\.weight")[0] for stage in range(len(depths))]
@@ -124,7 +124,7 @@ def _preactivation(shapes: Shapes, stride_at: Literal["conv1", "conv2"]) -> Reco
 
 
 def _dense(shapes: Shapes) -> Recognised:
-    depths = _counts(shapes, r"features\.denseblock(\d+)\.denselayer(\d+)\..+", start=1, inner=1)
+    depths = _counts(shapes, r"features\.denseblock(\d+)\.denselayer(\d+)\.(conv|norm)\d\..+", start=1, inner=1)
     growth = shapes["features.denseblock1.denselayer1.conv2.weight"][0]
     deep = "features.conv2.weight" in shapes
     row = Dense(
