@@ -9,15 +9,12 @@ ours takes them as uint8, as the loader gives them, and normalises them in the s
 
 import argparse
 import json
-import os
-import platform
-import re
 import statistics
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+
+from pairs import compare, conditions
 
 CASES = ((50, 16, 224), (18, 32, 224), (18, 128, 32))
 
@@ -58,28 +55,12 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     return batch / statistics.median(times[2:]), precision
 
 
-def measured(command: list[str]) -> float:
-    """The images/s that a command prints last."""
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(re.findall(r"([\d.]+) img/s", done.stdout)[-1])
-
-
-def compare(yardstick: Path, case: tuple[int, int, int], pairs: int) -> dict[str, object]:
+def case_result(yardstick: Path, case: tuple[int, int, int], pairs: int) -> dict[str, object]:
     """Ours and the yardstick in turn, `pairs` times."""
     words = [str(value) for value in case]
-    ours, theirs = [], []
-    for _ in range(pairs):
-        theirs.append(measured([sys.executable, str(yardstick), *words]))
-        ours.append(measured([sys.executable, __file__, "--own", *words]))
-        print(
-            f"  {words}: ours {ours[-1]:.1f}, tutorial {theirs[-1]:.1f}, ratio {ours[-1] / theirs[-1]:.2f}", flush=True
-        )
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {
-        "network": f"resnet{case[0]}", "batch": case[1], "size": case[2], "pairs": pairs,
-        "ours": round(statistics.median(ours), 1), "tutorial": round(statistics.median(theirs), 1),
-        "ratio": round(statistics.median(ratios), 2), "least": round(min(ratios), 2), "most": round(max(ratios), 2),
-    }  # fmt: skip
+    print(f"depth, batch, size: {words}", flush=True)
+    ours, theirs = [sys.executable, __file__, "--own", *words], [sys.executable, str(yardstick), *words]
+    return {"network": f"resnet{case[0]}", "batch": case[1], "size": case[2], **compare(ours, theirs, pairs)}
 
 
 def main() -> None:
@@ -96,28 +77,11 @@ def main() -> None:
         return
     if not words.yardstick:
         reader.error("--yardstick is needed: the script to measure against")
-    import torch
-
     cases = [tuple(words.case)] if words.case else CASES
-    results = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "results": [compare(words.yardstick, case, words.pairs) for case in cases],
-    }
+    results = {**conditions(), "results": [case_result(words.yardstick, case, words.pairs) for case in cases]}
     print(json.dumps(results, indent=2))
     if words.output:
         words.output.write_text(json.dumps(results, indent=2) + "\n")
-
-
-def _processor() -> str:
-    """Its name, and whether it multiplies bf16 itself."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{name}{', avx512_bf16' if 'avx512_bf16' in flags else ''}"
 
 
 if __name__ == "__main__":
