@@ -9,7 +9,7 @@ from PIL import Image
 
 from resnetkit.api.training import resume, train
 from resnetkit.errors import BrokenFiles
-from resnetkit.training.progress import EpochEnded, Event, Preparing
+from resnetkit.training.progress import Began, EpochEnded, Event, Preparing
 
 
 @pytest.fixture
@@ -75,3 +75,16 @@ def test_a_broken_file_stops_a_cached_run_too(photos: Path, tmp_path: Path) -> N
     with pytest.raises(BrokenFiles, match=r"dark/3\.jpg"):
         train(photos, **settings)
     train(photos, skip_broken=True, **settings)
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampler"])
+def test_balancing_changes_what_is_learnt_and_repeats(photos: Path, tmp_path: Path, balance: str) -> None:
+    for index in range(4, 12):
+        (photos / "dark" / f"{index}.jpg").unlink()
+    settings = {"epochs": 1, "model": "resnet20", "image_size": 32, "deterministic": True}
+    heard: list[Event] = []
+    plain = train(photos, output=tmp_path / "plain", listener=heard.append, **settings)
+    (began,) = (event for event in heard if isinstance(event, Began))
+    assert began.class_images == (3, 11)  # one of each is held out
+    runs = [train(photos, balance=balance, output=tmp_path / name, **settings).run for name in ("one", "two")]
+    assert losses(runs[0]) == losses(runs[1]) != losses(plain.run)

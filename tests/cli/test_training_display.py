@@ -1,6 +1,10 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from resnetkit.cli.training_display import TrainingDisplay
+from resnetkit.catalog.recipe import Recipe
+from resnetkit.cli.training_display import TrainingDisplay, balance_lines
 from resnetkit.training.progress import EpochEnded
 
 
@@ -13,3 +17,14 @@ def test_an_epochs_line_says_how_long_the_step_waited_for_images(capsys: pytest.
         display(ended)
     line = capsys.readouterr().err
     assert line.split() == ["2/10", "1.250", "50.00", "%", "62.50", "%", "812", "37%", "1", "min", "1", "s", "best"]
+
+
+def test_the_header_says_what_is_done_about_classes_of_unequal_size() -> None:
+    def lines(images: tuple[int, ...], balance: str) -> str:
+        plan = SimpleNamespace(recipe=replace(Recipe(), balance=balance), data=SimpleNamespace(class_names=("a", "b")))
+        return "\n".join(balance_lines(images, plan))  # type: ignore[arg-type]
+
+    assert lines((100, 300), "none") == ""
+    assert "none: 10 images of b, 300 of a; --balance loss or sampler" in lines((300, 10), "none")
+    assert "in the loss: b (10 images) ×" in lines((300, 10), "loss")
+    assert "drawn: b (10 images)" in lines((300, 10), "sampler")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
+from resnetkit.data.balancing import class_counts, class_weights, draw_weights
 from resnetkit.data.loader import Loader
 from resnetkit.data.sources import Source
 from resnetkit.training.images import GrowingImages, TrainingImages
@@ -15,6 +16,9 @@ def training_images(
     recipe: Recipe, preprocess: Preprocess, source: Source, *, seed: int, workers: int | None
 ) -> TrainingImages:
     """Batches of augmented images, in the order of `seed`, as a resolved recipe says; of growing size if it does."""
+    weights = source.weights
+    if recipe.balance == "sampler":
+        weights = draw_weights(source, class_weights(class_counts(source), recipe.balance_beta))
 
     def loader(size: int | None) -> Loader:
         sized = preprocess.restated(image_size=size)
@@ -24,7 +28,7 @@ def training_images(
         transform = train_transform(policy, sized, pixel_policies(recipe))
         return Loader(
             source, transform, recipe.batch_size or 1,
-            shuffle_seed=seed, weights=source.weights, repeats=recipe.repeats, workers=workers,
+            shuffle_seed=seed, weights=weights, repeats=recipe.repeats, workers=workers,
         )  # fmt: skip
 
     return GrowingImages(loader, training_sizes(recipe, preprocess))

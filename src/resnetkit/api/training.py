@@ -136,7 +136,7 @@ def train(
     device = best_device(device)
     val_share = 0.1 if val_share is None else val_share
     check_share(val_share)
-    dataset = open_data(data, val_share=0)
+    dataset = open_data(data, val_share=0, progress=lambda *news: listener(Preparing(*news)))
     check_trainable(dataset)
     cache_side = cached_side({**base.fields, **overrides}) if cache else None
     dataset, found = _inspect(dataset, skip_broken, cache_side, workers, listener)

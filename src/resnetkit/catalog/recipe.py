@@ -14,7 +14,7 @@ Augmentation = Literal["auto", "photo", "small", "none"]
 OptimiserKind = Literal["sgd", "adamw", "lamb", "muon"]
 ScheduleKind = Literal["cosine", "linear", "step", "constant"]
 Loss = Literal["cross_entropy", "bce"]
-ClassWeights = Literal["none", "balanced"]
+Balance = Literal["none", "loss", "sampler"]
 AutoAugment = Literal["none", "trivial", "rand"]
 Freeze = Literal["none", "stem", "stage1", "stage2", "stage3", "body"]
 
@@ -23,7 +23,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": get_args(ScheduleKind),
     "freeze": get_args(Freeze),
     "loss": get_args(Loss),
-    "class_weights": get_args(ClassWeights),
+    "balance": get_args(Balance),
     "auto_augment": get_args(AutoAugment),
     "interpolation": get_args(Interpolation),
     "augmentation": get_args(Augmentation),
@@ -84,8 +84,10 @@ class Recipe:
     """bce: each class is a yes or no of its own"""
     label_smoothing: float = 0.1
     """share of a label given to all classes alike"""
-    class_weights: ClassWeights = "none"
-    """balanced: each class weighs in the loss as if all were equally frequent"""
+    balance: Balance = "none"
+    """rare classes count for more: in the loss, or by being drawn more often (Cui et al. 2019, arXiv 1901.05555)"""
+    balance_beta: float = 0.999
+    """from 0, all classes count alike, towards 1, in inverse proportion to their images"""
     drop_path: float = 0.0
     """stochastic depth: share of images that skip the last block, less for earlier ones (arXiv 1603.09382)"""
     dropout: float = 0.0
@@ -140,7 +142,16 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgument(f"{name} is {value}: it must be more than 0")
-        for name in ("momentum", "label_smoothing", "drop_path", "dropout", "ema_decay", "colour_jitter", "erasing"):
+        for name in (
+            "momentum",
+            "label_smoothing",
+            "balance_beta",
+            "drop_path",
+            "dropout",
+            "ema_decay",
+            "colour_jitter",
+            "erasing",
+        ):
             if not 0 <= getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
         for name in ("layer_decay", "mix_share", "crop_share", "crop_scale"):

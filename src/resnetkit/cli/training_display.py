@@ -3,12 +3,16 @@
 import sys
 import time
 
+import numpy as np
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from resnetkit.cli.console import duration, percent, remarks
+from resnetkit.data.balancing import class_weights
+from resnetkit.training.plan import Plan
 from resnetkit.training.progress import Began, EpochEnded, Event, Preparing, Remark, Stepped
 
 _AUGMENTATION = {"photo": "random resized crop", "small": "random shift", "none": "no augmentation"}
+_UNEVEN = 5  # times as many images in the largest class as in the smallest
 _SILENCE = 30.0  # seconds after which a pipe gets a line in mid-epoch
 
 
@@ -48,11 +52,11 @@ class TrainingDisplay:
             remarks.print(event.text)
 
     def _prepare(self, event: Preparing) -> None:
-        facts = f"{event.done} of {event.total} images"
+        facts = f"{event.done} of {event.total}"
         if self._bar:
             if self._task is None:
                 self._task = self._bar.add_task("", total=event.total, facts="")
-            self._bar.update(self._task, completed=event.done, description=event.doing, facts=facts)
+            self._bar.update(self._task, completed=event.done, total=event.total, description=event.doing, facts=facts)
         elif time.monotonic() - self._last_line > _SILENCE:
             remarks.print(f"{event.doing}: {facts}")
             self._last_line = time.monotonic()
@@ -69,6 +73,8 @@ class TrainingDisplay:
         held = f"{event.val_images} held out to choose the best epoch" if event.val_images else "none held out"
         remarks.print(f"  images   {event.train_images} to learn from, {held}")
         remarks.print(f"  input    {height}×{width} px, {_AUGMENTATION[recipe.augmentation]}{flips}")
+        for line in balance_lines(event.class_images, plan):
+            remarks.print(line)
         if plan.budget is None:
             length = f"{recipe.epochs} epochs of {event.steps} steps"
         else:
@@ -108,3 +114,17 @@ class TrainingDisplay:
             f"{'  best' if event.best else ''}"
         )
         self._last_line = time.monotonic()
+
+
+def balance_lines(images: tuple[int, ...], plan: Plan) -> list[str]:
+    """What is done about classes of unequal size, or that something could be."""
+    recipe, names = plan.recipe, plan.data.class_names or tuple(map(str, range(len(images))))
+    few, many = min(range(len(images)), key=images.__getitem__), max(range(len(images)), key=images.__getitem__)
+    if recipe.balance == "none":
+        uneven = images[many] >= _UNEVEN * max(1, images[few])
+        sizes = f"{images[few]} images of {names[few]}, {images[many]} of {names[many]}"
+        return [f"  balance  none: {sizes}; --balance loss or sampler makes rare classes count"] if uneven else []
+    weights = class_weights(np.array(images), recipe.balance_beta)
+    how = "in the loss" if recipe.balance == "loss" else "drawn"
+    shown = [f"{names[index]} ({images[index]} images) ×{weights[index]:.2f}" for index in (few, many)]
+    return [f"  balance  {how}: {' to '.join(shown)} (effective numbers, β {recipe.balance_beta:g})"]

@@ -13,6 +13,7 @@ from resnetkit.data.arrays import digits, npz_parts
 from resnetkit.data.dataset import DataSet, SplitName, fingerprint
 from resnetkit.data.decode import Channels, is_grey_file, printable, reading_failed
 from resnetkit.data.folders import folder_parts
+from resnetkit.data.known import Progress, local_copy
 from resnetkit.data.sources import ArraySource, FileSource, Source
 from resnetkit.data.splitting import hold_out
 from resnetkit.data.tables import TABLE_SUFFIXES, table_parts
@@ -24,13 +25,19 @@ Parts = Mapping[str, ArraySource | FileSource]
 
 
 def open_data(
-    spec: str | os.PathLike[str], *, channels: int | None = None, seed: int = 0, val_share: float = 0.1
+    spec: str | os.PathLike[str],
+    *,
+    channels: int | None = None,
+    seed: int = 0,
+    val_share: float = 0.1,
+    progress: Progress | None = None,
 ) -> DataSet:
     """Open a folder of class folders, an `.npz` in MedMNIST's layout, a table of paths and labels, or a built-in name.
 
     `channels` None keeps what the data has. Where there is no validation part, `val_share` of the training images
     (stratified, chosen by `seed`) becomes it; a test part is never touched. A name that is both is the path.
-    Raises `DataError`, `LabelMismatch`, `UnknownName`.
+    A built-in data set is downloaded the first time, of which `progress` is told. Raises `DataError`, `LabelMismatch`,
+    `UnknownName`.
 
     >>> data = open_data("digits", seed=3)
     >>> {name: len(part) for name, part in data.splits.items()}
@@ -39,7 +46,7 @@ def open_data(
     if channels not in (None, 1, 3):
         raise InvalidArgument(f"{channels} channels: images are grey (1) or colour (3)")
     check_share(val_share)
-    parts, notes, known = _find(spec)
+    parts, notes, known = _find(spec, progress)
     known_by = fingerprint(parts, next(iter(parts.values())).class_names)
     parts, more = _with_channels(parts, cast(Channels | None, channels))
     first = next(iter(parts.values()))
@@ -62,16 +69,14 @@ def check_share(val_share: float) -> None:
         raise InvalidArgument(f"val_share {val_share} is not a share of the training images between 0 and 1")
 
 
-def _find(spec: str | os.PathLike[str]) -> tuple[Parts, tuple[str, ...], KnownDataSet | None]:
+def _find(
+    spec: str | os.PathLike[str], progress: Progress | None
+) -> tuple[Parts, tuple[str, ...], KnownDataSet | None]:
     """The parts as the data has them, notes, and the catalogue's row of a built-in name."""
     path, name = Path(spec), os.fspath(spec)
     try:
-        if path.is_dir():
-            return *folder_parts(path), None
-        if path.is_file() and path.suffix.lower() == ".npz":
-            return npz_parts(path), (), None
-        if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-            return *table_parts(path), None
+        if (found := _at(path)) is not None:
+            return *found, None
         if path.exists():
             raise DataError(
                 f"{printable(path)} is a file, not a data set: "
@@ -79,11 +84,34 @@ def _find(spec: str | os.PathLike[str]) -> tuple[Parts, tuple[str, ...], KnownDa
             )
     except OSError as error:
         raise DataError(f"{printable(path)}: {reading_failed(error)}") from error
-    if name == "digits":
-        return digits(), (), DATASETS[name]
+    if name in DATASETS:
+        return *_known(name, progress), DATASETS[name]
     if os.sep in name or path.suffix:
         raise DataError(f"{printable(path)}: there is no such file or folder")
     raise UnknownName("data set", name, DATASETS, "and there is no folder of that name here")
+
+
+def _at(path: Path) -> tuple[Parts, tuple[str, ...]] | None:
+    """What a path holds; None where it is nothing that is known."""
+    if path.is_dir():
+        return folder_parts(path)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return npz_parts(path), ()
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return table_parts(path)
+    return None
+
+
+def _known(name: str, progress: Progress | None) -> tuple[Parts, tuple[str, ...]]:
+    row = DATASETS[name]
+    if row.layout == "digits":
+        return digits(), ()
+    copy = local_copy(name, row, progress)
+    found = _at(copy)
+    if found is None:
+        raise DataError(f"{printable(copy.parent)} was damaged: delete it, and {name} is downloaded again")
+    parts, notes = found
+    return parts, (f"{name}: {row.source}; licence: {row.licence}; kept in {printable(copy.parent.parent)}", *notes)
 
 
 def _with_channels(parts: Parts, channels: Channels | None) -> tuple[Parts, tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from typing import final
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,13 +36,3 @@ class Objective:
         present = F.one_hot(answers, logits.shape[1]) if answers.ndim == 1 else answers > _PRESENT
         wanted = present.float() * (1 - self.smoothing) + self.smoothing / logits.shape[1]
         return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights)
-
-
-def balancing_weights(counts: Tensor) -> Tensor:
-    """Weights of classes with these numbers of images, by which all classes count alike and the mean image as one.
-
-    >>> balancing_weights(torch.tensor([1, 3])).tolist()
-    [2.0, 0.6666666865348816]
-    """
-    present = counts > 0
-    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).float()

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from resnetkit.checkpoints import modelfile
+from resnetkit.data.balancing import class_counts, class_weights
 from resnetkit.data.loader import Batch, Loader
 from resnetkit.data.mixing import Mixing, mix, one_hot
 from resnetkit.evaluation.scoring import Scores, probabilities, score
 from resnetkit.models import Network
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.labels import LabelMap
-from resnetkit.tasks.objective import Objective, balancing_weights
+from resnetkit.tasks.objective import Objective
 from resnetkit.training.duration import Duration, duration_of
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
@@ -76,6 +77,7 @@ def fit(
             plan=plan, run=str(run.path), train_images=len(train.source), val_images=len(val.source) if val else 0,
             steps=steps, parameters=sum(p.numel() for p in network.parameters()),
             total=duration.total,
+            class_images=tuple(class_counts(train.source).tolist()),
             resumed_epoch=position.epoch if position.global_step else None, resumed_step=position.steps_done,
         )
     )  # fmt: skip
@@ -190,9 +192,8 @@ def _mixed(plan: Plan, step: int) -> Mixed | None:
 
 def _objective(plan: Plan, train: TrainingImages) -> Objective:
     recipe, weights = plan.recipe, None
-    if recipe.class_weights == "balanced":
-        labels = torch.from_numpy(train.source.labels)
-        weights = balancing_weights(torch.bincount(labels, minlength=plan.data.num_classes))
+    if recipe.balance == "loss":
+        weights = torch.from_numpy(class_weights(class_counts(train.source), recipe.balance_beta)).float()
     return Objective(recipe.loss, smoothing=recipe.label_smoothing, weights=weights)
 
 

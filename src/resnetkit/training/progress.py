@@ -18,13 +18,15 @@ class Began:
     parameters: int
     total: int
     """steps from the first to the last; where the plan's budget ends the run, an estimate"""
+    class_images: tuple[int, ...]
+    """training images of each class"""
     resumed_epoch: int | None
     resumed_step: int
 
 
 @dataclass(frozen=True)
 class Preparing:
-    """Images are being looked at or decoded before training: `done` of `total` so far."""
+    """Images are being fetched, looked at or decoded before training: `done` of `total` so far."""
 
     doing: str
     done: int
