@@ -102,16 +102,35 @@ def test_classes_missing_few_and_uneven(run_command, tmp_path: Path):
     found = findings(run_command, folder)
     assert found["class-missing"]["names"] == ["c"]
     assert found["imbalance"]["names"] == ["b (6)"]
+    assert found["imbalance"]["remedy"].endswith("--class-weights balanced")
     found = [each for each in rk.check(folder).health.findings if each.kind == "class-small"]
     assert [each.names for each in found] == [("b (6)",), ("b (2)",)]
 
 
-def test_parts_with_other_classes_are_a_finding(run_command, tmp_path: Path):
+def test_parts_with_other_classes_are_a_finding_beside_all_others(run_command, tmp_path: Path):
     folder = healthy(tmp_path / "photos", 3)
     shutil.move(folder / "val/dog", folder / "val/horse")
+    (folder / "train/yeti").mkdir()
+    (folder / "train/dog/1.png").write_bytes(b"")
     code, out, _ = run_command("check", folder)
     assert code == 1
+    assert "classes without images: yeti (train)" in " ".join(out.split())
+    (folder / "train/yeti").rmdir()
+    code, out, _ = run_command("check", folder)
     assert "only in val: horse; only in train: dog" in " ".join(out.split())
+    found = findings(run_command, folder)
+    assert found["empty"]["names"] == ["train/dog/1.png"]
+    missing = [each for each in rk.check(folder).health.findings if each.kind == "class-missing"]
+    assert [(each.level, each.names) for each in missing] == [("harm", ("horse",)), ("caution", ("dog",))]
+    code, _, err = run_command("train", folder)
+    assert (code, "only in val: horse" in err) == (1, True)
+
+
+def test_an_npz_without_a_class_is_a_finding(run_command):
+    images = np.zeros((4, 20, 20), np.uint8)
+    np.savez("few.npz", train_images=images, train_labels=np.array([0, 0, 2, 2]))
+    code, out, _ = run_command("check", "few.npz")
+    assert (code, "1 of 3 classes have no training image: 1" in " ".join(out.split())) == (1, True)
 
 
 def test_sizes_beside_the_input(run_command, tmp_path: Path):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.data.cleaning import Cleaned, cleaned_table, refuse_unwritable
-from resnetkit.data.dataset import DataSet
+from resnetkit.data.dataset import DataSet, SplitName
 from resnetkit.data.duplicates import groups
 from resnetkit.data.findings import Examined, Finding
+from resnetkit.data.grouping import UnusableClasses
 from resnetkit.data.health import Health, examine, facts, judge, median_size, parts_as_found
 from resnetkit.data.opening import open_data
 from resnetkit.data.sources import FileSource
@@ -35,12 +36,14 @@ class Check:
 
     health: Health
     cleaned: Cleaned | None = None
+    shown: Path | None = None
+    """the picture of the first batch; None where none was asked for, or classes that differ forbid it"""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: those of the health, and `cleaned`."""
         written = self.cleaned
         cleaned = None if written is None else {**vars(written), "table": str(written.table)}
-        return {**self.health.to_dict(), "cleaned": cleaned}
+        return {**self.health.to_dict(), "cleaned": cleaned, "shown": self.shown and str(self.shown)}
 
 
 def check(
@@ -69,10 +72,13 @@ def check(
     known = None if model is None or _is_bare(model) else open_model(model).card.preprocess
     if known is not None and image_size is not None:
         known = known.restated(image_size=image_size)
+    wrong: tuple[Finding, ...] = ()
     try:
         dataset = open_data(data, channels=known.channels if known else None, val_share=0)
+    except UnusableClasses as error:
+        dataset, wrong = _as_it_is(data, error), (_classes_differ(error),)
     except LabelMismatch as error:
-        return Check(_not_opened(os.fspath(data), error, time.perf_counter() - began))
+        return Check(_not_opened(os.fspath(data), _classes_differ(error), time.perf_counter() - began))
     sources = parts_as_found(dataset)
     if fix is not None:
         refuse_unwritable(Path(fix), tuple(sources.values()))
@@ -93,16 +99,18 @@ def check(
         examined, preprocess, data=words, train=f"resnetkit train {words}",
         fix=f"resnetkit check {words} --fix clean.csv" if fixable else None,
     )  # fmt: skip
+    findings = (*wrong, *findings)
     cleaned = None if fix is None else _write_cleaned(examined, Path(fix))
-    if show is not None:
+    shown = None if show is None or wrong else Path(show)
+    if shown is not None:
         fields = {"image_size": image_size} if image_size else {}
         start = None if model is None else named_model(model)
-        _write_shown(examined, dataset, Path(show), recipe=recipe, start=start, fields=fields, workers=workers)
+        _write_shown(examined, dataset, shown, recipe=recipe, start=start, fields=fields, workers=workers)
     health = Health(
         data=os.fspath(data), preprocess=preprocess, findings=findings, notes=dataset.notes,
         seconds=time.perf_counter() - began, **facts(examined),
     )  # fmt: skip
-    return Check(health, cleaned)
+    return Check(health, cleaned, shown)
 
 
 def _is_bare(model: str | Path) -> bool:
@@ -144,12 +152,24 @@ def _write_shown(examined: Examined, dataset: DataSet, picture: Path, **chosen: 
     write_atomically(picture, lambda temporary: sheet.save(temporary, "PNG"))
 
 
-def _not_opened(data: str, error: LabelMismatch, seconds: float) -> Health:
-    """The one finding that keeps training, and a look at the images, from beginning."""
-    finding = Finding(
+def _as_it_is(data: str | os.PathLike[str], error: UnusableClasses) -> DataSet:
+    """A data set that training refuses, with the classes of all its parts."""
+    first = next(iter(error.parts.values()))
+    return DataSet(
+        name=Path(data).name, splits={cast(SplitName, part): source for part, source in error.parts.items()},
+        class_names=first.class_names, num_classes=first.num_classes, channels=first.channels, fingerprint="",
+    )  # fmt: skip
+
+
+def _classes_differ(error: LabelMismatch) -> Finding:
+    return Finding(
         kind="classes-differ", level="harm", title="classes that do not agree", count=1, of=1, names=(str(error),),
         consequence="training stops before it reads an image; mend the folders or the table, then check again",
     )  # fmt: skip
+
+
+def _not_opened(data: str, finding: Finding, seconds: float) -> Health:
+    """The one finding that keeps training, and a look at the images, from beginning."""
     return Health(
         data=data, parts={}, classes={}, formats={}, sizes=None, mean=(), std=(), preprocess=None, findings=(finding,),
         notes=(), seconds=seconds,

@@ -77,8 +77,8 @@ def check_command(
             f"copies{odd}. Next: resnetkit train {cleaned.table}",
             markup=False,
         )
-    if show is not None:
-        remarks.print(f"{show}: what training would feed first", markup=False)
+    if result.shown is not None:
+        remarks.print(f"{result.shown}: what training would feed first", markup=False)
     return int(health.harmed)
 
 

@@ -12,8 +12,8 @@ _FEW_TO_SCORE = 5
 _UNEVEN = 10.0  # times as many images in the largest class as in the smallest
 
 
-def class_findings(examined: Examined) -> list[Finding]:
-    """Of the images that can be decoded."""
+def class_findings(examined: Examined, train: str) -> list[Finding]:
+    """Of the images that can be decoded; `train` is the command that would train."""
     counts = class_counts(examined)
     learned = next((part for part in ("train", "all") if part in counts), None)
     found = []
@@ -45,6 +45,7 @@ def class_findings(examined: Examined) -> list[Finding]:
                     of=len(count), names=tuple(f"{examined.class_name(label)} ({count[label]})" for label in rare),
                     consequence=f"{examined.class_name(largest)} has {count[largest]} images: the rare ones are easily "
                     "drowned, and accuracy hides it (evaluate shows each class)",
+                    remedy=f"{train} --class-weights balanced",
                 )
             )  # fmt: skip
     return [finding for finding in found if finding.count]

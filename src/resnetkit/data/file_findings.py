@@ -103,7 +103,7 @@ def size_findings(examined: Examined, preprocess: Preprocess, train: str) -> lis
         ),
         _of_size(
             examined, "huge", "note", f"larger than {_HUGE // 10**6} megapixels", rows[height * width > _HUGE],
-            "decoded in full in every epoch, which may be what training waits for",
+            "decoded in full in every epoch, which may be what training waits for", f"{train} --cache",
         ),
         _of_size(
             examined, "tiny", "caution", f"less than 1/{_TINY} of the median size",

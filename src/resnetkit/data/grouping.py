@@ -1,6 +1,6 @@
 """Files grouped by part and by class become sources, once the parts agree on their classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,20 @@ Grouped = Mapping[str, Mapping[str, Sequence[str]]]
 """part → class → paths relative to the data set's folder"""
 
 
+class UnusableClasses(LabelMismatch):
+    """Classes that are empty, or not the same in all parts; `.parts` are the sources as they are, for a check."""
+
+    def __init__(self, message: str, parts: Mapping[str, FileSource]) -> None:
+        super().__init__(message)
+        self.parts = parts
+
+
 def sources_of(grouped: Grouped, root: Path, where: str) -> dict[str, FileSource]:
-    """A source a part, with the same sorted class names; `where` begins each error's line."""
-    names = _agree_on_classes(grouped, where)
-    return {part: _source(root, classes, names) for part, classes in grouped.items()}
+    """A source a part, with the same sorted class names; `where` begins each error's line.
+
+    Raises `UnusableClasses`, or `DataError` where there is but one class.
+    """
+    return _sources(grouped, root, where, _source)
 
 
 def _source(root: Path, classes: Mapping[str, Sequence[str]], names: tuple[str, ...]) -> FileSource:
@@ -32,8 +42,25 @@ def _source(root: Path, classes: Mapping[str, Sequence[str]], names: tuple[str, 
 
 def sources_of_several(grouped: Grouped, root: Path, where: str) -> dict[str, FileSource]:
     """As `sources_of`, of images that may be in several classes: each comes once, with all of them as its target."""
-    names = _agree_on_classes(grouped, where)
-    return {part: _source_of_several(root, classes, names) for part, classes in grouped.items()}
+    return _sources(grouped, root, where, _source_of_several)
+
+
+def _sources(
+    grouped: Grouped, root: Path, where: str,
+    source: Callable[[Path, Mapping[str, Sequence[str]], tuple[str, ...]], FileSource],
+) -> dict[str, FileSource]:  # fmt: skip
+    def with_names(names: tuple[str, ...]) -> dict[str, FileSource]:
+        return {part: source(root, classes, names) for part, classes in grouped.items()}
+
+    try:
+        return with_names(_agree_on_classes(grouped, where))
+    except _Disagreement as error:
+        every = {name for classes in grouped.values() for name in classes}
+        raise UnusableClasses(str(error), with_names(tuple(sorted(every, key=_in_order)))) from None
+
+
+class _Disagreement(Exception):
+    """What is wrong, in one line."""
 
 
 def _source_of_several(root: Path, classes: Mapping[str, Sequence[str]], names: tuple[str, ...]) -> FileSource:
@@ -54,12 +81,12 @@ def _agree_on_classes(grouped: Grouped, where: str) -> tuple[str, ...]:
         if not paths
     ]
     if empty:
-        raise DataError(f"{where}: classes without images: {listed(empty)}; fill or remove them")
+        raise _Disagreement(f"{where}: classes without images: {listed(empty)}; fill or remove them")
     names = tuple(sorted(grouped["train"] if "train" in grouped else next(iter(grouped.values())), key=_in_order))
     for part, classes in grouped.items():
         unknown, missing = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
         if unknown or (missing and part == "val"):
-            raise LabelMismatch(
+            raise _Disagreement(
                 f"{where}: train and {part} have different classes; only in {part}: {listed(unknown)}; "
                 f"only in train: {listed(missing)}; rename or complete them"
             )

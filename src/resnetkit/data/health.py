@@ -98,7 +98,7 @@ def judge(examined: Examined, preprocess: Preprocess, *, data: str, train: str, 
     found = [
         *file_findings(examined, fix),
         *copy_findings(examined, fix),
-        *class_findings(examined),
+        *class_findings(examined, train),
         *size_findings(examined, preprocess, train),
     ]
     grave = {"harm": 0, "caution": 1, "note": 2}
