@@ -87,6 +87,13 @@ def test_blank_images_are_alike_where_their_grey_is() -> None:
     assert [group.tolist() for group in groups(alike.near)] == [[0, 1], [3, 4]]
 
 
+def test_equal_bits_do_not_make_a_copy() -> None:
+    thumbs = np.random.default_rng(2).integers(0, 256, (4, 16, 16), dtype=np.uint8)
+    thumbs[3] = thumbs[0] // 2 + 60
+    alike = likeness([b"a", b"b", b"c", b"d"], Sketches(np.zeros(4, np.uint64), thumbs), np.ones(4, np.bool_))
+    assert [group.tolist() for group in groups(alike.near)] == [[0, 3]]
+
+
 def test_what_cannot_be_compared_is_alike_only_if_equal() -> None:
     image = np.array(photo(1))
     sketches = sketched(image, image, image, image)
