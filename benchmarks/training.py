@@ -30,6 +30,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     from resnetkit.tasks.objective import Objective
     from resnetkit.training.optimisation import Optimiser
     from resnetkit.training.precision import faster_precision
+    from resnetkit.training.running import choose_kernels, forward_of
     from resnetkit.training.step import train_step
 
     keep_freed_memory()  # as the command does
@@ -41,7 +42,9 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     labels = torch.randint(0, 10, (batch,))
     preprocess, recipe = Preprocess.for_size(size), Recipe()
     objective = Objective(recipe.loss, smoothing=recipe.label_smoothing)
-    precision = faster_precision(network, images, labels, preprocess=preprocess)
+    kernels = choose_kernels(recipe.kernels, network)
+    precision = faster_precision(network, images, labels, preprocess=preprocess, kernels=kernels)
+    forward = forward_of(network, kernels)
     optimiser = Optimiser(network, recipe)
     times: list[float] = []
     start = time.perf_counter()
@@ -49,7 +52,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
         began = time.perf_counter()
         train_step(
             network, optimiser, images, labels,
-            preprocess=preprocess, objective=objective, lr=0.01, precision=precision,
+            preprocess=preprocess, objective=objective, lr=0.01, precision=precision, forward=forward,
         )  # fmt: skip
         times.append(time.perf_counter() - began)
     return batch / statistics.median(times[2:]), precision

@@ -6,13 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resnetkit.models.freezing import freeze_norms
 from torch import Tensor, nn
 
 from resnetkit.catalog.architectures import ARCHITECTURES
+from resnetkit.errors import InvalidArgument
 from resnetkit.models import Network, build
-from resnetkit.models.freezing import freeze_norms
 from resnetkit.training import fusion, kernels
 from resnetkit.training.fusion import fused_forward
+from resnetkit.training.running import choose_kernels, forward_of
 
 pytestmark = pytest.mark.skipif(kernels.unavailable() is not None, reason=f"no kernels: {kernels.unavailable()}")
 
@@ -161,6 +163,22 @@ def test_what_is_not_finite_is_not_hidden(value: float, dtype: torch.dtype) -> N
 def test_one_value_a_channel_is_refused_as_by_torch() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
         fusion._normalised(nn.BatchNorm2d(3), torch.zeros(1, 3, 1, 1))
+
+
+def test_auto_is_what_this_machine_and_network_can() -> None:
+    assert choose_kernels("auto", a_network("resnet18")) == "fused"
+    assert choose_kernels("auto", a_network("resnetv2_50")) == "torch"
+    assert choose_kernels("auto", a_network("resnet50_gn")) == "torch"
+    assert choose_kernels("torch", a_network("resnet18")) == "torch"
+    network = a_network("resnet18")
+    torch.testing.assert_close(forward_of(network, "fused")(images()), network(images()), rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_made_elsewhere_says_that_it_needs_kernels(monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "unavailable", lambda: "there is no C++ compiler")
+    assert choose_kernels("auto", a_network("resnet18")) == "torch"
+    with pytest.raises(InvalidArgument, match="no C\\+\\+ compiler; train with --kernels torch"):
+        forward_of(a_network("resnet18"), "fused")
 
 
 @pytest.mark.parametrize(("compiler", "said"), [("/nonexistent/c++", "failed"), ("false", "failed")])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from resnetkit.api.choosing import show_recipe
+from resnetkit.api.networks import create_model
 from resnetkit.api.training import train
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
@@ -11,6 +12,7 @@ from resnetkit.data.opening import open_data
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan
 from resnetkit.training.planning import ImageFacts, resolve_recipe
+from resnetkit.training.running import choose_kernels
 
 DIGITS = ImageFacts(8, 8)
 
@@ -53,6 +55,7 @@ def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
             **shown.recipe.to_dict(),
             **{key: tuple(value) for key, value in shown.to_dict().items() if isinstance(value, list)},
             "precision": "float32",
+            "kernels": choose_kernels("auto", create_model("resnet8_w64")),
         }
     )
     assert Plan.read(result.run / "recipe.yaml").model.name == "resnet8_w64"

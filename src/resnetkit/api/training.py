@@ -15,7 +15,7 @@ from resnetkit.api.choosing import choose, former_plan, named_model, named_recip
 from resnetkit.api.devices import best_device
 from resnetkit.api.loading import training_images
 from resnetkit.catalog.architectures import Architecture
-from resnetkit.catalog.recipe import Precision, Recipe, recipe_from_dict
+from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
 from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
@@ -39,6 +39,7 @@ from resnetkit.training.planning import (
 from resnetkit.training.precision import faster_precision
 from resnetkit.training.progress import Listener, Preparing, Remark, nobody
 from resnetkit.training.run import Run
+from resnetkit.training.running import choose_kernels
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def train(
     )  # fmt: skip
     network = _new_network(plan)
     loader, val = _loaders(plan, dataset, workers)
-    plan = plan.with_precision(_precision(network, plan, loader))
+    kernels = choose_kernels(plan.recipe.kernels, network)
+    plan = plan.with_machine(precision=_precision(network, plan, loader, kernels), kernels=kernels)
     if minutes is not None:
         plan = replace(plan, budget=plan_budget(minutes, network, plan, loader, val, began=began))
     elif former is not None and "epochs" not in overrides:
@@ -273,7 +275,7 @@ def _loaders(plan: Plan, dataset: DataSet, workers: int | None) -> tuple[Trainin
     return train, val
 
 
-def _precision(network: Network, plan: Plan, images: TrainingImages) -> Precision:
+def _precision(network: Network, plan: Plan, images: TrainingImages, kernels: Kernels) -> Precision:
     if plan.recipe.precision != "auto":
         return plan.recipe.precision
     if plan.deterministic:
@@ -281,7 +283,7 @@ def _precision(network: Network, plan: Plan, images: TrainingImages) -> Precisio
     batches = images.batches(progress=1.0)  # at full size, where most of the time goes
     batch = next(batches)
     batches.close()
-    return faster_precision(network, batch.images, batch.labels, preprocess=plan.preprocess)
+    return faster_precision(network, batch.images, batch.labels, preprocess=plan.preprocess, kernels=kernels)
 
 
 def _set_determinism(deterministic: bool) -> None:

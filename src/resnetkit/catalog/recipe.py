@@ -10,6 +10,7 @@ from resnetkit.catalog.preprocessing import Interpolation
 from resnetkit.errors import InvalidArgument
 
 Precision = Literal["auto", "float32", "bf16"]
+Kernels = Literal["auto", "torch", "fused", "compiled"]
 Augmentation = Literal["auto", "photo", "small", "none"]
 OptimiserKind = Literal["sgd", "adamw", "lamb", "muon"]
 ScheduleKind = Literal["cosine", "linear", "step", "constant"]
@@ -28,6 +29,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "interpolation": get_args(Interpolation),
     "augmentation": get_args(Augmentation),
     "precision": get_args(Precision),
+    "kernels": get_args(Kernels),
 }
 
 
@@ -135,6 +137,9 @@ class Recipe:
     """how images are resized"""
     precision: Precision = "auto"
     """bf16 autocast where the processor has it and a short probe shows that it is faster, else float32"""
+    kernels: Kernels = "auto"
+    """fused: batch norm, sum and ReLU as one operation, made by this machine's C++ compiler (ResNets on processors);
+    compiled: by torch.compile, which first takes minutes; auto: fused where possible, else torch"""
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "accumulate", "lr", "image_size", "test_size", "ema_every", "repeats")

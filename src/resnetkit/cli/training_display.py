@@ -82,6 +82,7 @@ class TrainingDisplay:
             length = f"{plan.budget.minutes:g} minutes: {exactly}{event.total} steps, {event.steps} an epoch"
         remarks.print(
             f"  recipe   {length}, batch {recipe.batch_size}, rate {recipe.lr:.4g}, {recipe.precision} on {plan.device}"
+            f"{', ' + recipe.kernels + ' kernels' if recipe.kernels != 'torch' else ''}"
         )
         remarks.print(f"  run      {event.run} (Ctrl-C stops and keeps it)")
         if event.resumed_epoch is not None:

@@ -10,6 +10,7 @@ from resnetkit.models import Network
 from resnetkit.training.averaging import Average
 from resnetkit.training.freezing import body, freeze, freeze_norms, thaw_norms
 from resnetkit.training.optimisation import Optimiser
+from resnetkit.training.running import forward_of
 
 
 @final
@@ -22,6 +23,7 @@ class Learner:
             freeze(network, recipe.freeze)
         if recipe.freeze_norm:
             freeze_norms(network)
+        self.forward = forward_of(network, recipe.kernels)
         self.optimiser = Optimiser(network, recipe)
         self.average = Average(network, recipe.ema_decay, recipe.ema_every) if recipe.ema_decay else None
         self._resting: tuple[list[nn.Module], list[nn.Parameter]] | None = None

@@ -145,6 +145,7 @@ def _train_epoch(
                 precision=recipe.precision,
                 pieces=recipe.accumulate,
                 mixed=_mixed(plan, position.global_step),
+                forward=learner.forward,
             )
             learner.stepped(position.global_step)
             seconds = pace.stepped(result.images)

@@ -8,7 +8,7 @@ import yaml
 
 from resnetkit.catalog.architectures import Architecture, row_from_dict, row_to_dict
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.catalog.recipe import Precision, Recipe, recipe_from_dict
+from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.errors import InvalidArgument, RunError
 
@@ -68,9 +68,9 @@ class Plan:
     budget: Budget | None = None
     """None: as many epochs as the recipe says"""
 
-    def with_precision(self, precision: Precision) -> "Plan":
-        """The plan after the probe."""
-        return replace(self, recipe=replace(self.recipe, precision=precision))
+    def with_machine(self, *, precision: Precision, kernels: Kernels) -> "Plan":
+        """The plan after what is fastest on this machine is known."""
+        return replace(self, recipe=replace(self.recipe, precision=precision, kernels=kernels))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

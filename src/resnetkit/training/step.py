@@ -11,6 +11,7 @@ from resnetkit.data.transforms import normalise
 from resnetkit.tasks.classifier import autocast
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.optimisation import Optimiser
+from resnetkit.training.running import Forward
 
 Mixed = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """images and answers → images and answers"""
@@ -37,12 +38,14 @@ def train_step(
     precision: str,
     pieces: int = 1,
     mixed: Mixed | None = None,
+    forward: Forward | None = None,
 ) -> StepResult:
     """Change the network by one step at rate `lr` on images `N,C,H,W` of 0–255 and what is right about them.
 
     Answers are classes `N` or shares of each class `N,classes`. The normalised images and their answers are `mixed`
     among themselves, if wanted. The batch is computed in `pieces`, one after the other, whose gradients add up to the
-    batch's own (but each piece has its own batch norm statistics).
+    batch's own (but each piece has its own batch norm statistics). `forward` gives what the network gives, some faster
+    way.
     """
     device = next(network.parameters()).device
     network.train()
@@ -54,7 +57,7 @@ def train_step(
         inputs, answers = mixed(inputs, answers)
     for part, wanted in zip(inputs.tensor_split(pieces), answers.tensor_split(pieces), strict=True):
         with autocast(precision, device):
-            logits = network(part)
+            logits = (forward or network)(part)
         share = objective(logits, wanted) * (len(part) / len(images))
         torch.autograd.backward(share)
         loss += share.detach()
