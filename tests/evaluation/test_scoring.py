@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from resnetkit.catalog.architectures import architecture
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import probabilities, score
+from resnetkit.models import build
+from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.labels import LabelMap
 
 
@@ -57,5 +61,7 @@ def test_perfectly_calibrated_and_perfectly_wrong_confidence():
 
 
 def test_nothing_to_score_is_an_error():
+    network = build(architecture("resnet20"), num_classes=2)
+    classifier = TorchClassifier(network, num_classes=2, class_names=None, preprocess=Preprocess.for_size(32))
     with pytest.raises(DataError, match="no image to evaluate"):
-        probabilities(lambda images: images, [], LabelMap((0, 1)))  # type: ignore[arg-type]
+        probabilities(classifier, [], LabelMap((0, 1)))

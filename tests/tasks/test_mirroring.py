@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from resnetkit.catalog.architectures import architecture
@@ -12,10 +13,13 @@ def test_an_image_and_its_mirror_image_get_the_same_answer_the_mean_of_both():
     network = build(architecture("resnet20"), num_classes=3)
     plain = TorchClassifier(network, num_classes=3, class_names=None, preprocess=Preprocess.for_size(16))
     mirrored = Mirrored(plain)
-    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
-    one, other = plain(images), plain(images.flip(3))
-    assert not torch.allclose(one, other, atol=1e-4)
-    torch.testing.assert_close(mirrored(images), (one.double() / 2 + other.double() / 2).float())
-    torch.testing.assert_close(mirrored(images), mirrored(images.flip(3)))
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    one, other = plain(images), plain(images[:, :, ::-1].copy())
+    assert not np.allclose(one, other, atol=1e-4)
+    np.testing.assert_allclose(mirrored(images), (one.astype(float) + other) / 2, rtol=1e-5)
+    np.testing.assert_allclose(mirrored(images), mirrored(images[:, :, ::-1].copy()), rtol=1e-5)
+    streamed = list(mirrored.stream([images, images[:1]]))
+    assert [len(answers) for answers in streamed] == [4, 1]
+    np.testing.assert_allclose(np.concatenate(streamed), mirrored(images[[0, 1, 2, 3, 0]]), rtol=1e-5)
     assert (mirrored.num_classes, mirrored.preprocess) == (3, plain.preprocess)
     assert "mirror" in mirrored.description

@@ -9,7 +9,7 @@ from resnetkit.checkpoints import modelfile
 from resnetkit.checkpoints.adopt import adopt as adopt_file
 from resnetkit.checkpoints.report import Report
 from resnetkit.checkpoints.writeback import write_back
-from resnetkit.deployment.opening import Stated
+from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument
 
 

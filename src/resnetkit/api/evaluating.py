@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resnetkit.api.devices import best_device
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.dataset import DataSet, SplitName
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.transforms import EvalTransform
-from resnetkit.deployment.opening import Stated, open_model
+from resnetkit.deployment.choosing import Work, choose
+from resnetkit.deployment.opening import open_model
+from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Scores, probabilities, score
 from resnetkit.tasks.labels import match_labels
@@ -46,6 +47,7 @@ def evaluate(
     stated: Stated | None = None,
     tta: Literal["none", "flip"] = "none",
     batch_size: int = 64,
+    backend: str = "auto",
     precision: str = "float32",
     device: str | None = None,
     workers: int | None = None,
@@ -61,12 +63,15 @@ def evaluate(
     dataset, notes = _open_as_trained(data, card)
     if dataset.several_labels:
         raise DataError(f"{dataset.name} has images with several labels: evaluate scores one label an image so far")
-    classifier = opened.classifier(device=best_device(device), precision=precision)
-    asked = Mirrored(classifier) if tta == "flip" else classifier
     labels = match_labels(card.class_names, card.num_classes, dataset.class_names, dataset.num_classes)
     chosen = _choose_split(dataset, split, card)
     source = dataset.split(chosen)
     loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
+    work = Work(len(source), lambda _: next(loader.batches()).pixels)
+    classifier = choose(
+        opened, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work
+    ).classifier
+    asked = Mirrored(classifier) if tta == "flip" else classifier
     tell = (lambda done: progress(done, len(source))) if progress else None
     probs, truth = probabilities(asked, loader.batches(), labels, tell)
     return Evaluation(

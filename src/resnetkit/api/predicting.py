@@ -2,11 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
-from resnetkit.api.devices import best_device
-from resnetkit.deployment.opening import Stated
-from resnetkit.deployment.predictor import Failure, Prediction, Predictor
+import numpy as np
+
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.deployment.choosing import Work
+from resnetkit.deployment.predictor import Failure, Prediction, Predictor, pixels_for
+from resnetkit.deployment.stated import Stated
+from resnetkit.errors import DataError, UndecodableImage
+from resnetkit.tasks.contract import Pixels
+
+_LOOK_AHEAD = 4096
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".ppm", ".pgm")
 
@@ -17,6 +27,7 @@ def predict(
     *,
     stated: Stated | None = None,
     batch_size: int = 16,
+    backend: str = "auto",
     precision: str = "float32",
     device: str | None = None,
     remark: Callable[[str], None] | None = None,
@@ -24,12 +35,39 @@ def predict(
     """A Prediction for each picture (a folder stands for all pictures below it), or a Failure that says why not.
 
     The model is opened, and whatever is wrong with it raised, before this returns; pictures are read as one iterates.
+    Where there are many, each core computes a batch of its own, and what is quickest here may be found out first.
     """
-    predictor = Predictor(model, stated=stated, batch_size=batch_size, precision=precision, device=best_device(device))
+    first, pictures = _looked_ahead(sources)
+    many = len(first) > batch_size
+    predictor = Predictor(
+        model, stated=stated, batch_size=batch_size, backend=backend, precision=precision, device=device,
+        mode="throughput" if many else "latency",
+        work=Work(len(first), partial(_sample, first, batch_size)) if many else None,
+    )  # fmt: skip
     if remark:
         for note in predictor.notes:
             remark(note)
-    return predictor.stream(_pictures(sources))
+    return predictor.stream(pictures)
+
+
+def _looked_ahead(sources: Iterable[str | Path]) -> tuple[list[str], Iterator[str]]:
+    """The first thousands of pictures where they are known beforehand (a list or tuple), and all of them."""
+    pictures = _pictures(sources)
+    first = list(islice(pictures, _LOOK_AHEAD)) if isinstance(sources, list | tuple) else []
+    return first, chain(first, pictures)
+
+
+def _sample(pictures: list[str], count: int, preprocess: Preprocess) -> Pixels:
+    """The first of them that can be read, as a batch; repeated where there are too few."""
+    images: list[Pixels] = []
+    for picture in pictures[: 4 * count]:
+        with suppress(DataError):
+            images.append(pixels_for(preprocess, picture))
+        if len(images) == count:
+            break
+    if not images:
+        raise UndecodableImage(f"none of the first pictures can be read ({pictures[0]} and so on)")
+    return np.stack([images[index % len(images)] for index in range(count)])
 
 
 def _pictures(sources: Iterable[str | Path]) -> Iterator[str]:

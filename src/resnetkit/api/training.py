@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from resnetkit.api.choosing import choose, former_plan, named_model, named_recipe, published_name
-from resnetkit.api.devices import best_device
 from resnetkit.api.loading import training_images
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
@@ -23,6 +22,7 @@ from resnetkit.data.opening import check_share, open_data, with_validation
 from resnetkit.data.places import kept_in
 from resnetkit.data.scanning import Scan, scan
 from resnetkit.data.transforms import EvalTransform
+from resnetkit.deployment.devices import best_device
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError
 from resnetkit.models import Network, build, fit_weights

@@ -46,6 +46,11 @@ _VERBS = {
         "Say what is on pictures.",
         "resnetkit predict runs/train photo.jpg holiday/ --top-k 3",
     ),
+    "benchmark": (
+        "benchmark:benchmark_command",
+        "Measure how fast a model computes here, in each runtime.",
+        "resnetkit benchmark resnet50 --batch-size 16",
+    ),
     "adopt": (
         "adopt:adopt_command",
         "Turn a stranger's checkpoint into a model file.",

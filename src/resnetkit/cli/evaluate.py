@@ -20,7 +20,8 @@ def evaluate_command(
     split: str | None = None,
     tta: Literal["none", "flip"] = "none",
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 64,
-    precision: Literal["float32", "bf16"] = "float32",
+    backend: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto",
+    precision: Literal["float32", "bf16", "auto"] = "float32",
     device: str | None = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
     stated: StatedFlags = _STATED,
@@ -40,8 +41,10 @@ def evaluate_command(
         Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time.
     batch_size
         Images computed at once.
+    backend
+        What computes: auto tries those that are installed, when there is much to do, and remembers the quickest.
     precision
-        float32 is exact; bf16 is faster where the processor has it.
+        float32 is exact; bf16 is faster where the processor has it; auto is the faster, if it says the same.
     device
         cpu, cuda or cuda:1 (default: a GPU if there is one).
     workers
@@ -50,7 +53,8 @@ def evaluate_command(
     from resnetkit.api.evaluating import evaluate
 
     result = evaluate(
-        model, data, split=split, tta=tta, batch_size=batch_size, precision=precision, device=device, workers=workers,
+        model, data, split=split, tta=tta, batch_size=batch_size, backend=backend, precision=precision,
+        device=device, workers=workers,
         stated=stated_by(stated),
     )  # fmt: skip
     for note in result.notes:

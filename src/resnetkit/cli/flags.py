@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from resnetkit.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from resnetkit.deployment.opening import Stated
+    from resnetkit.deployment.stated import Stated
 
 Switch = Annotated[bool, Parameter(show_default=False)]
 """off unless given, which needs no saying"""
@@ -47,7 +47,7 @@ class StatedFlags:
 
 def stated_by(flags: StatedFlags) -> "Stated":
     """The flags' values, read."""
-    from resnetkit.deployment.opening import Stated
+    from resnetkit.deployment.stated import Stated
 
     return Stated(
         mean=_numbers(flags.mean, "mean"),

@@ -1,11 +1,10 @@
 """Work done ahead by threads, handed over in order."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
-import torch
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,10 +21,13 @@ def map_ahead(
     if not workers:
         yield from map(function, items)
         return
-    threads = torch.get_num_threads()
     # Each worker computes alone, or W workers of T compute threads each would fight over the cores. The setting counts
-    # for the worker, but torch also gives it to threads born later: hence the way back at the end.
-    pool = ThreadPoolExecutor(workers, "resnetkit-data", initializer=torch.set_num_threads, initargs=(1,))
+    # for the worker, but torch also gives it to threads born later: hence the way back at the end. Where nobody has
+    # imported torch there is nothing to set.
+    torch: Any = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    alone: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)} if torch else {}
+    pool = ThreadPoolExecutor(workers, "resnetkit-data", **alone)
     futures: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -36,4 +38,5 @@ def map_ahead(
             yield futures.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)
+        if torch:
+            torch.set_num_threads(threads)

@@ -15,8 +15,9 @@ from torch import Tensor
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.decode import Pixels
 from resnetkit.data.pixel_policies import PixelPolicy
+from resnetkit.data.preparing import mean_colour
 from resnetkit.data.rectangles import NUMBERS, rectangle
-from resnetkit.data.transforms import EvalTransform, Numbers, Transform, as_images, mean_colour, resize
+from resnetkit.data.transforms import EvalTransform, Numbers, Transform, as_images, resize
 from resnetkit.errors import InvalidArgument
 
 SMALL_IMAGE = 64

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.data.ahead import map_ahead
+from resnetkit.data.decode import Pixels
 from resnetkit.data.randomness import permutation, uniform
 from resnetkit.data.sources import ArraySource, Indices, Source, Weights, taken
 from resnetkit.data.transforms import Transform
@@ -35,6 +36,12 @@ class Batch:
     """seconds the consumer waited for this batch"""
     targets: Tensor | None = None
     """float32 `N,num_classes` of 0 and 1 where an image may have several classes"""
+
+    @property
+    def pixels(self) -> Pixels:
+        """The images as `N,h,w,C`, without copying them: what a `Classifier` takes."""
+        pixels: Pixels = self.images.permute(0, 2, 3, 1).numpy()
+        return pixels
 
 
 @final

@@ -10,12 +10,12 @@ from typing import Protocol, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from resnetkit.catalog.preprocessing import Interpolation, Preprocess
 from resnetkit.data.decode import Pixels
+from resnetkit.data.preparing import prepare, resize_with_pillow
 
 Numbers = NDArray[np.float64]
 
@@ -61,30 +61,10 @@ def resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation) 
     return F.interpolate(images, size, mode=interpolation, antialias=True)
 
 
-def resize_with_pillow(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
-    """As `resize`, by Pillow itself: slower, and exactly its own pixels."""
-    arrays = images.permute(0, 2, 3, 1).numpy()
-    filter_ = Image.Resampling[interpolation.upper()]
-    resized = [
-        np.asarray(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).resize(size[::-1], filter_))
-        for array in arrays
-    ]
-    return as_images(np.stack(resized).reshape(len(arrays), *size, -1))
-
-
 def as_images(pixels: Pixels) -> Tensor:
     """Pixels `H,W,C` or `N,H,W,C` as `N,C,H,W` without copying them (so in channels-last memory)."""
     tensor = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
     return (tensor if pixels.ndim == 4 else tensor[None]).permute(0, 3, 1, 2)
-
-
-def mean_colour(preprocess: Preprocess) -> tuple[int, ...]:
-    """What normalisation maps to zero, nearly: the colour of what is no image.
-
-    >>> mean_colour(Preprocess.for_size(224))
-    (124, 116, 104)
-    """
-    return tuple(round(255 * value) for value in preprocess.mean)
 
 
 @final
@@ -96,7 +76,6 @@ class EvalTransform:
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
-        self._fill = mean_colour(preprocess)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -113,26 +92,12 @@ class EvalTransform:
 
     def batch(self, pixels: Pixels, numbers: Numbers | None = None) -> Tensor:
         """uint8 `N,H,W,C`, all of one size → uint8 `N,C,h,w`."""
-        images = as_images(pixels)
-        height, width = images.shape[-2:]
-        scale = resize if self.preprocess.interpolation == "bilinear" else resize_with_pillow
-        resized = scale(images, self.preprocess.resized(height, width), self.preprocess.interpolation)
-        return self._filled_up(_center_crop(resized, self.size))
-
-    def _filled_up(self, images: Tensor) -> Tensor:
-        """In the middle of the mean colour where it is smaller than wanted; an odd pixel goes right and down."""
-        height, width = images.shape[-2:]
-        if (height, width) == self.size:
-            return images
-        top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
-        canvas = torch.tensor(self._fill, dtype=torch.uint8).view(1, -1, 1, 1).expand(len(images), -1, *self.size)
-        canvas = canvas.contiguous(memory_format=torch.channels_last)
-        canvas[:, :, top : top + height, left : left + width] = images
-        return canvas
+        return as_images(prepare(pixels, self.preprocess, resize_pixels))
 
 
-def _center_crop(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle, at most `size`; an odd pixel is cut as torchvision cuts it (halves rounded to even)."""
-    height, width = images.shape[-2:]
-    top, left = max(0, round((height - size[0]) / 2)), max(0, round((width - size[1]) / 2))
-    return images[:, :, top : top + size[0], left : left + size[1]]
+def resize_pixels(pixels: Pixels, size: tuple[int, int], interpolation: Interpolation) -> Pixels:
+    """uint8 `N,H,W,C` → `N,*size,C`: by torch where it is bilinear, else by Pillow."""
+    if interpolation != "bilinear":
+        return resize_with_pillow(pixels, size, interpolation)
+    resized: Pixels = resize(as_images(pixels), size, interpolation).permute(0, 2, 3, 1).numpy()
+    return resized

@@ -1,8 +1,7 @@
 """`open_model`: the one place that tells what a MODEL is — a run folder, a model file, a stranger's file, or a name."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +14,10 @@ from resnetkit.checkpoints.adopt import adopt
 from resnetkit.checkpoints.fetch import fetch
 from resnetkit.checkpoints.modelfile import ModelCard, is_model_file, read
 from resnetkit.checkpoints.transfer import load_published
-from resnetkit.errors import CheckpointError, InvalidArgument, UnknownName
+from resnetkit.deployment.stated import Stated
+from resnetkit.errors import CheckpointError, UnknownName
 from resnetkit.models import build
 from resnetkit.tasks.classifier import TorchClassifier
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stated:
-    """What the person states because a foreign file or a bare architecture cannot; None: nothing stated."""
-
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    image_size: int | None = None
-    class_names: tuple[str, ...] | None = None
-    architecture: str | None = None
-    """where two networks have the same shapes (plain20 and resnet20)"""
-    stride_at: Literal["conv1", "conv2"] | None = None
-    """where a bottleneck strides, which its shapes do not tell"""
-
-    def apply(self, card: ModelCard) -> ModelCard:
-        """The card with the stated values in it."""
-        names = self.class_names or card.class_names
-        if names is not None and len(names) != card.num_classes:
-            raise InvalidArgument(f"{len(names)} class names were given for a model of {card.num_classes} classes")
-        preprocess = card.preprocess.restated(mean=self.mean, std=self.std, image_size=self.image_size)
-        return replace(card, class_names=names, preprocess=preprocess)
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,29 @@
 """Pictures in, predictions out: from the model file alone, whatever the picture comes as."""
 
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.ahead import map_ahead
 from resnetkit.data.decode import Channels, Pixels, decode, from_pillow, to_channels
-from resnetkit.data.transforms import EvalTransform
-from resnetkit.deployment.opening import OpenedModel, Stated, open_model
+from resnetkit.data.preparing import Resize, prepare, resize_with_pillow
+from resnetkit.deployment.backends.lanes import Mode
+from resnetkit.deployment.choosing import Work, choose
+from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
-from resnetkit.tasks.classifier import Classifier
+from resnetkit.tasks.contract import Classifier
+
+if TYPE_CHECKING:
+    from resnetkit.deployment.opening import OpenedModel
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
@@ -66,68 +72,109 @@ class Failure:
 class Predictor:
     """A model ready to answer: `Predictor("runs/train")("photo.jpg").top(5)`.
 
-    MODEL is a run folder, a model file, a foreign checkpoint or an opened model. A picture is a path, the bytes of an
-    image file, a PIL image or a uint8 array H×W×3 (RGB; H×W×1 or H×W is grey).
+    MODEL is whatever `resnetkit predict` takes, or an opened model, or any `Classifier`. A picture is a path, the
+    bytes of an image file, a PIL image or a uint8 array H×W×3 (RGB; H×W×1 or H×W is grey).
+
+    `backend` is torch, compile, onnxruntime, openvino or auto: what a probe found quickest here, which it does only
+    for much `work`, and torch before. Mode "latency" puts all cores on one batch, "throughput" one on each.
     """
 
     def __init__(
         self,
-        model: str | Path | OpenedModel,
+        model: "str | Path | OpenedModel | Classifier",
         *,
         stated: Stated | None = None,
-        device: str = "cpu",
+        device: str | None = None,
+        backend: str = "auto",
         precision: str = "float32",
+        mode: Mode = "latency",
         batch_size: int = 16,
+        work: Work | None = None,
     ) -> None:
-        opened = model if isinstance(model, OpenedModel) else open_model(model, stated)
-        self.notes = opened.notes
-        self.classifier: Classifier = opened.classifier(device=device, precision=precision)
+        ready = choose(
+            model, stated=stated, device=device, backend=backend, precision=precision, mode=mode,
+            batch_size=batch_size, work=work,
+        )  # fmt: skip
+        self.notes = ready.notes
+        self.classifier = ready.classifier
         names = self.classifier.class_names
         self.class_names = names or tuple(str(index) for index in range(self.classifier.num_classes))
         self._batch_size = batch_size
-        self._transform = EvalTransform(self.classifier.preprocess)
+        self._resize = ready.resize
 
     def __call__(self, picture: Picture) -> Prediction:
         """The prediction for one picture; UndecodableImage says why there is none."""
-        return self._predict([_name(picture)], [self._prepare(picture)])[0]
+        (row,) = self.classifier(self._prepare(picture)[None])
+        return Prediction(_name(picture), self.class_names, row)
 
     def stream(self, pictures: Iterable[Picture], *, workers: int | None = None) -> Iterator[Prediction | Failure]:
         """Predictions in the order of the pictures, in constant memory; a broken picture gives a Failure.
 
-        The next batch is decoded by threads while the network computes the one before.
+        The next pictures are decoded by threads while the network computes those before.
         """
-        remaining = iter(pictures)
-        with ThreadPoolExecutor(max_workers=workers or min(4, torch.get_num_threads())) as pool:
-            ahead = [(p, pool.submit(self._try_prepare, p)) for p in islice(remaining, self._batch_size)]
-            while ahead:
-                batch = ahead
-                ahead = [(p, pool.submit(self._try_prepare, p)) for p in islice(remaining, self._batch_size)]
-                ready = [(_name(picture), future.result()) for picture, future in batch]
-                inputs = [(name, image) for name, image in ready if isinstance(image, Tensor)]
-                done = iter(
-                    self._predict([name for name, _ in inputs], [image for _, image in inputs]) if inputs else []
-                )
-                for name, image in ready:
-                    yield next(done) if isinstance(image, Tensor) else Failure(name, image.removeprefix(f"{name}: "))
+        workers = min(8, len(os.sched_getaffinity(0))) if workers is None else workers
+        under_way: deque[_Entries] = deque()
 
-    def _predict(self, names: list[str], images: list[Tensor]) -> list[Prediction]:
-        batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
-        rows = self.classifier(batch).numpy()
-        return [Prediction(name, self.class_names, row) for name, row in zip(names, rows, strict=True)]
+        def batches() -> Iterator[Pixels]:
+            for entries in _in_batches(prepared, self._batch_size):
+                under_way.append(entries)
+                images = [image for _, image in entries if not isinstance(image, str)]
+                if images:
+                    yield np.stack(images)
 
-    def _prepare(self, picture: Picture) -> Tensor:
-        channels: Channels = 1 if self.classifier.preprocess.channels == 1 else 3
-        if isinstance(picture, Image.Image):
-            return self._transform(from_pillow(picture, channels))
-        if isinstance(picture, np.ndarray):
-            return self._transform(_from_array(picture, channels))
-        return self._transform(decode(picture, channels))
+        with closing(map_ahead(self._try_prepare, pictures, workers=workers, ahead=self._batch_size)) as prepared:
+            for rows in self.classifier.stream(batches()):
+                yield from self._answers(under_way.popleft(), rows)
+        for entries in under_way:  # the last ones, where none could be read
+            yield from self._answers(entries, ())
 
-    def _try_prepare(self, picture: Picture) -> Tensor | str:
+    def _answers(self, entries: "_Entries", rows: Iterable[NDArray[np.float32]]) -> Iterator[Prediction | Failure]:
+        remaining = iter(rows)
+        for name, image in entries:
+            if isinstance(image, str):
+                yield Failure(name, image.removeprefix(f"{name}: "))
+            else:
+                yield Prediction(name, self.class_names, next(remaining))
+
+    def _prepare(self, picture: Picture) -> Pixels:
+        return pixels_for(self.classifier.preprocess, picture, self._resize)
+
+    def _try_prepare(self, picture: Picture) -> tuple[str, Pixels | str]:
         try:
-            return self._prepare(picture)
+            return _name(picture), self._prepare(picture)
         except DataError as error:
-            return str(error)
+            return _name(picture), str(error)
+
+
+def pixels_for(preprocess: Preprocess, picture: Picture, resize: Resize = resize_with_pillow) -> Pixels:
+    """A picture as uint8 `h,w,C` of the preprocessing's size; UndecodableImage says why not."""
+    channels: Channels = 1 if preprocess.channels == 1 else 3
+    if isinstance(picture, Image.Image):
+        pixels = from_pillow(picture, channels)
+    elif isinstance(picture, np.ndarray):
+        pixels = _from_array(picture, channels)
+    else:
+        pixels = decode(picture, channels)
+    batch = prepare(pixels[None], preprocess, resize)
+    return batch.reshape(batch.shape[1:])
+
+
+_Entries = list[tuple[str, Pixels | str]]
+"""name of each picture and its pixels, or why there are none"""
+
+
+def _in_batches(prepared: Iterable[tuple[str, Pixels | str]], size: int) -> Iterator[_Entries]:
+    """As many entries as hold `size` images; the last batch holds fewer."""
+    entries: _Entries = []
+    images = 0
+    for name, image in prepared:
+        entries.append((name, image))
+        images += not isinstance(image, str)
+        if images == size:
+            yield entries
+            entries, images = [], 0
+    if entries:
+        yield entries
 
 
 def _from_array(array: NDArray[np.uint8], channels: Channels) -> Pixels:

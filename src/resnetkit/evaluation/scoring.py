@@ -1,25 +1,24 @@
 """Run a classifier over labelled batches and keep its probabilities; then read scores off them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import Tensor
 
 from resnetkit.errors import DataError
-from resnetkit.tasks.classifier import Classifier
+from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
 from resnetkit.tasks.labels import LabelMap
 
 
 class LabelledBatch(Protocol):
-    """A batch as the loader gives it: uint8 images `N,C,H,W` and class indices `N`."""
+    """A batch as the loader gives it: uint8 images `N,h,w,C` and class indices `N`."""
 
     @property
-    def images(self) -> Tensor:
+    def pixels(self) -> Pixels:
         """uint8 images."""
 
     @property
@@ -75,12 +74,19 @@ def probabilities(
     progress: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """All probabilities `N,classes` and the true classes `N` in the model's indices; `progress` gets images done."""
-    to_model = torch.tensor(labels.to_model)
-    rows, truth, done = [], [], 0
-    for batch in batches:
-        rows.append(classifier(batch.images).numpy())
-        truth.append(to_model[batch.labels].numpy())
-        done += len(truth[-1])
+    to_model = np.array(labels.to_model)
+    rows: list[Probabilities] = []
+    truth: list[NDArray[np.int64]] = []
+
+    def seen() -> Iterator[Pixels]:
+        for batch in batches:
+            truth.append(to_model[batch.labels.numpy()])
+            yield batch.pixels
+
+    done = 0
+    for answers in classifier.stream(seen()):
+        rows.append(answers)
+        done += len(answers)
         if progress:
             progress(done)
     if not rows:

@@ -1,41 +1,15 @@
-"""What the upper rooms see: something that turns a uint8 batch into probabilities and knows its classes.
+"""A torch network as a `Classifier`."""
 
-A torch network, an ONNX file and an OpenVINO model are each a `Classifier`; evaluation and prediction know nothing
-else.
-"""
-
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, final
+from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.data.transforms import normalise
-from resnetkit.errors import InvalidArgument
-
-
-class Classifier(Protocol):
-    """Called with uint8 images `N,C,H,W` of its preprocessing's size it gives probabilities `N,classes` in float32."""
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names in the order of the output, or None where nobody recorded them."""
-
-    @property
-    def num_classes(self) -> int:
-        """Length of each row of probabilities."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How a picture becomes this classifier's input."""
-
-    @property
-    def description(self) -> str:
-        """One line for people: network, precision, device."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Probabilities of uint8 images."""
+from resnetkit.data.transforms import as_images, normalise
+from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -60,8 +34,7 @@ class TorchClassifier:
         precision: str = "float32",
         temperature: float = 1.0,
     ) -> None:
-        if num_classes < 1:
-            raise InvalidArgument(f"{name} has no classifier (num_classes=0): it gives features, not classes")
+        Meaning(name=name, num_classes=num_classes, class_names=class_names, preprocess=preprocess)
         self.network = network
         self.num_classes = num_classes
         self.class_names = class_names
@@ -77,10 +50,15 @@ class TorchClassifier:
         return f"{self._name} · {self.precision} · {self._device}"
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Probabilities `N,classes` (float32, on the CPU) of uint8 images `N,C,H,W`."""
+    def __call__(self, pixels: Pixels) -> Probabilities:
+        """Probabilities `N,classes` of uint8 images `N,h,w,C`."""
         self.network.eval()
-        inputs = normalise(images.to(self._device), self.preprocess)
+        inputs = normalise(as_images(pixels).to(self._device), self.preprocess)
         with autocast(self.precision, self._device):
             logits = self.network(inputs)
-        return torch.softmax(logits.float() / self.temperature, dim=1).cpu()
+        probabilities: Probabilities = torch.softmax(logits.float() / self.temperature, dim=1).cpu().numpy()
+        return probabilities
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
+        """The probabilities of each batch, one after the other."""
+        return map(self, batches)

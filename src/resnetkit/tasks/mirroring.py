@@ -1,11 +1,13 @@
 """Asking twice: a picture and its mirror image (test-time augmentation)."""
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import final
 
-from torch import Tensor
+import numpy as np
 
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.tasks.classifier import Classifier
+from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
 
 
 @final
@@ -39,6 +41,21 @@ class Mirrored:
         """The other's, and that images are also mirrored."""
         return f"{self._classifier.description} · mean of an image and its mirror image"
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, pixels: Pixels) -> Probabilities:
         """Probabilities of uint8 images."""
-        return (self._classifier(images) + self._classifier(images.flip(-1))) / 2
+        return _mean(self._classifier(pixels), self._classifier(_mirror(pixels)))
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
+        """The probabilities of each batch, in order."""
+        answers = self._classifier.stream(each for pixels in batches for each in (pixels, _mirror(pixels)))
+        while pair := tuple(islice(answers, 2)):
+            yield _mean(*pair)
+
+
+def _mirror(pixels: Pixels) -> Pixels:
+    return pixels[:, :, ::-1].copy()
+
+
+def _mean(one: Probabilities, other: Probabilities) -> Probabilities:
+    mean: Probabilities = (one + other) * np.float32(0.5)
+    return mean

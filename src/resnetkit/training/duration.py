@@ -196,9 +196,9 @@ def _validation_seconds(network: Network, plan: Plan, val: Loader) -> float:
     )  # fmt: skip
     batches = val.batches(0)
     batch = next(batches)
-    classifier(batch.images)
+    classifier(batch.pixels)
     start = time.perf_counter()
-    classifier(batch.images)
+    classifier(batch.pixels)
     took = time.perf_counter() - start
     batches.close()
     return took * len(val) * 1.5  # decoding, and scoring, which a batch in hand does not show

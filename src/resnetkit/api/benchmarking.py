@@ -1,0 +1,197 @@
+"""How fast a network computes here in each runtime and precision, beside what the machine could do at most."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from resnetkit.api.describing import describe
+from resnetkit.data.loader import Loader
+from resnetkit.data.opening import open_data
+from resnetkit.data.transforms import EvalTransform
+from resnetkit.deployment.backends.artefacts import processor, version_of
+from resnetkit.deployment.backends.lanes import Lanes, Mode, usable_cores
+from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed
+from resnetkit.deployment.opening import OpenedModel, open_model
+from resnetkit.deployment.probing import agreement
+from resnetkit.deployment.quantising import quantised
+from resnetkit.deployment.stated import Stated
+from resnetkit.errors import InvalidArgument
+from resnetkit.tasks.contract import Classifier, Pixels
+
+_CALIBRATION_IMAGES = 300
+_LIMIT_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One runtime at one precision on one size of batch."""
+
+    backend: str
+    precision: str
+    mode: Mode
+    batch: int
+    images_per_second: float
+    """median over the rounds"""
+    p50_ms: float
+    """from a batch given to its answer, in the median; with several under way, between two answers"""
+    top1_agreement: float
+    """share of the images on which it says what torch says in float32"""
+    limit_share: float | None
+    """of what the machine's matrix product reaches at this precision"""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured, on what."""
+
+    model: str
+    images: str
+    macs: int
+    """multiply-adds an image"""
+    processor: str
+    cores: int
+    versions: dict[str, str | None]
+    limits: dict[str, float]
+    """matrix product of each precision, in billions of operations a second (a multiply-add is two)"""
+    results: tuple[Measurement, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def benchmark(
+    model: str | Path,
+    *,
+    stated: Stated | None = None,
+    data: str | Path | None = None,
+    batches: Sequence[int] = (16, 1),
+    backends: Sequence[str] | None = None,
+    precisions: Sequence[str] = ("float32", "bf16"),
+    modes: Sequence[Mode] = ("latency", "throughput"),
+    rounds: int = 5,
+    seconds: float = 1.0,
+    progress: Callable[[str], None] | None = None,
+) -> Benchmark:
+    """Measure a MODEL in every runtime that is installed (or in `backends`), all of them in turn in each round.
+
+    `data` gives the pictures, and those that int8 is calibrated on; without it pixels are random, which times the same
+    but says little about agreement. Each measurement of a round lasts `seconds` or three batches.
+    """
+    unknown = set(backends or ()) - set(BACKENDS)
+    if unknown:
+        raise InvalidArgument(f"backend {', '.join(sorted(unknown))}: choose from {', '.join(BACKENDS)}")
+    if "int8" in precisions and data is None:
+        raise InvalidArgument("int8 is calibrated on real pictures: give some with --data")
+    opened = open_model(model, stated)
+    say = progress or (lambda text: None)
+    pixels, calibration = _pictures(opened, data, max(batches))
+    chosen: list[Backend] = [name for name in BACKENDS if installed(name) and name in (backends or BACKENDS)]
+    exact = build(opened, "torch", "float32", Lanes.of("latency"))(pixels)
+    cells: dict[tuple[str, str, Mode, int], Classifier] = {}
+    for precision in precisions:
+        for backend in chosen:
+            for mode in modes:
+                if mode == "throughput" and backend in ("torch", "compile"):
+                    continue  # torch has one way of sharing out the cores
+                say(f"making {backend} {precision}")
+                lanes = Lanes.of(mode)
+                if precision == "int8" and backend == "openvino":
+                    classifier: Classifier = quantised(opened, calibration, lanes)
+                elif computes(backend, precision):
+                    classifier = build(opened, backend, precision, lanes)
+                else:
+                    continue
+                for batch in batches:
+                    classifier(pixels[:batch])
+                    cells[backend, precision, mode, batch] = classifier
+    times: dict[tuple[str, str, Mode, int], list[float]] = {cell: [] for cell in cells}
+    limits: dict[str, list[float]] = {precision: [] for precision in precisions}
+    for turn in range(rounds):
+        say(f"round {turn + 1} of {rounds}")
+        for precision in precisions:
+            limits[precision].append(matrix_limit(precision))
+        for cell, classifier in cells.items():
+            times[cell].append(_seconds_a_batch(classifier, pixels[: cell[3]], seconds))
+    macs = describe(opened.card.row, (opened.card.in_chans, *opened.preprocess.size)).macs
+    best = {precision: max(values) for precision, values in limits.items()}
+    results = []
+    for cell, values in times.items():
+        took, batch, limit = statistics.median(values), cell[3], best[cell[1]]
+        share = 2 * macs * batch / took / 1e9 / limit if limit else None
+        answers = cells[cell](pixels)
+        results.append(Measurement(*cell, batch / took, 1000 * took, agreement(answers, exact), share))
+    return Benchmark(
+        model=str(model), images=str(data or "random pixels"), macs=macs, processor=processor(), cores=usable_cores(),
+        versions={name: version_of(name) for name in ("torch", "openvino", "onnxruntime", "nncf")},
+        limits=best, results=tuple(results),
+    )  # fmt: skip
+
+
+def matrix_limit(precision: str) -> float:
+    """What torch's matrix product of 2048 reaches on all cores, in billions of operations a second; 0: it has none."""
+    side = _LIMIT_SIDE
+    if precision == "int8":
+        a, b = (torch.randint(-100, 100, (side, side), dtype=torch.int8) for _ in range(2))
+        product: Callable[[], object] = lambda: torch._int_mm(a, b)  # noqa: E731
+    else:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        x, y = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+        product = lambda: x @ y  # noqa: E731
+    threads = torch.get_num_threads()
+    torch.set_num_threads(usable_cores())
+    took = []
+    try:
+        product()
+        for _ in range(5):
+            began = time.perf_counter()
+            product()
+            took.append(time.perf_counter() - began)
+    except RuntimeError:
+        return 0.0
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * side**3 / min(took) / 1e9
+
+
+def _seconds_a_batch(classifier: Classifier, pixels: Pixels, seconds: float) -> float:
+    """Mean time between answers, once the first has come."""
+    began, count = time.perf_counter(), 0
+
+    def again() -> Any:
+        given = 0
+        while given < 3 or time.perf_counter() - began < seconds:
+            given += 1
+            yield pixels
+
+    for _ in classifier.stream(again()):
+        count += 1
+    return (time.perf_counter() - began) / count
+
+
+def _pictures(opened: OpenedModel, data: str | Path | None, batch: int) -> tuple[Pixels, Pixels]:
+    """A batch to measure on, and the pictures to calibrate on: evenly spaced over the training part."""
+    channels = opened.card.in_chans
+    if data is None:
+        shape = (batch, *opened.preprocess.size, channels)
+        return np.random.default_rng(0).integers(0, 256, shape, np.uint8), np.zeros((0, *shape[1:]), np.uint8)
+    dataset = open_data(data, channels=1 if channels == 1 else 3)
+
+    def taken(part: str, count: int) -> Pixels:
+        source = dataset.split(part)  # type: ignore[arg-type]
+        spaced = np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64)
+        loader = Loader(source.subset(spaced), EvalTransform(opened.preprocess), count)
+        return next(loader.batches()).pixels
+
+    parts = dataset.splits
+    train = "train" if "train" in parts else next(iter(parts))
+    other = "val" if "val" in parts else "test" if "test" in parts else train
+    measured = taken(other, batch)
+    repeated = np.ascontiguousarray(measured[np.arange(batch) % len(measured)])
+    return repeated, taken(train, _CALIBRATION_IMAGES)

@@ -1,0 +1,1 @@
+"""Runtimes that compute a network: each a file, each a `Classifier`."""

@@ -1,0 +1,54 @@
+"""An ONNX model in ONNX Runtime as a `Classifier`. No torch."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from resnetkit.data.ahead import map_ahead
+from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.errors import MissingExtra
+from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
+
+
+@final
+class OnnxRuntimeClassifier:
+    """A model whose input is uint8 `N,h,w,C` with a free batch, and whose output is probabilities."""
+
+    def __init__(
+        self, model: "Path | bytes", meaning: Meaning, *, precision: str = "float32", lanes: Lanes,
+        input_name: str = "pixels",
+    ) -> None:  # fmt: skip
+        self._session, self._input = _session(model, lanes), input_name
+        self._lanes, self._precision = lanes, precision
+        self.class_names, self.num_classes = meaning.class_names, meaning.num_classes
+        self.preprocess = meaning.preprocess
+        self._name = meaning.name
+
+    @property
+    def description(self) -> str:
+        """Network, precision, runtime."""
+        return f"{self._name} · {self._precision} · ONNX Runtime"
+
+    def __call__(self, pixels: Pixels) -> Probabilities:
+        """Probabilities `N,classes` of uint8 images `N,h,w,C`."""
+        answer: Probabilities = self._session.run(None, {self._input: np.ascontiguousarray(pixels)})[0]
+        return answer
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
+        """The probabilities of each batch, in order; each stream is a thread that computes one batch at a time."""
+        if self._lanes.streams == 1:
+            return map(self, batches)
+        return map_ahead(self, batches, workers=self._lanes.streams, ahead=self._lanes.streams)
+
+
+def _session(model: "Path | bytes", lanes: Lanes) -> Any:
+    try:
+        from onnxruntime import InferenceSession, SessionOptions
+    except ImportError as error:
+        raise MissingExtra("this needs ONNX Runtime: pip install 'resnetkit[onnx]'") from error
+    options = SessionOptions()
+    options.intra_op_num_threads = lanes.threads
+    options.log_severity_level = 3
+    return InferenceSession(str(model) if isinstance(model, Path) else model, options, ["CPUExecutionProvider"])

@@ -1,0 +1,115 @@
+"""An opened network in each of the runtimes that can compute it, its conversion kept on disk."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+
+from resnetkit.deployment.backends.artefacts import kept, key, surroundings
+from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.deployment.opening import OpenedModel
+from resnetkit.errors import InvalidArgument
+from resnetkit.models import fold
+from resnetkit.tasks.classifier import TorchClassifier
+from resnetkit.tasks.contract import Classifier, Meaning
+
+if TYPE_CHECKING:
+    from openvino import Model
+
+Backend = Literal["torch", "compile", "onnxruntime", "openvino"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+_NEEDS = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "openvino": ("openvino",)}
+_PRECISIONS = {
+    "torch": ("float32", "bf16"), "compile": ("float32", "bf16"), "onnxruntime": ("float32",),
+    "openvino": ("float32", "bf16"),
+}  # fmt: skip
+
+
+def installed(backend: Backend) -> bool:
+    """Whether the packages that it needs are there; finding out imports none of them."""
+    return all(find_spec(package) is not None for package in _NEEDS.get(backend, ()))
+
+
+def computes(backend: Backend, precision: str) -> bool:
+    """Whether it has kernels of this precision."""
+    return precision in _PRECISIONS[backend]
+
+
+def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -> Classifier:
+    """The network in one runtime, on the CPU. MissingExtra where a package is not there."""
+    if not computes(backend, precision):
+        advice = "int8 comes from calibration: resnetkit export MODEL --int8 --calibrate DATA"
+        able = ", ".join(_PRECISIONS[backend])
+        raise InvalidArgument(
+            f"{backend} computes this network in {able}, not in {precision}"
+            + (f"; {advice}" if precision == "int8" else "")
+        )
+    card = opened.card
+    meaning = Meaning(
+        name=opened.name, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess
+    )
+    match backend:
+        case "torch":
+            return eager(opened, precision)
+        case "compile":
+            from resnetkit.deployment.backends.torch_compiled import CompiledTorchClassifier
+
+            return CompiledTorchClassifier(
+                opened.network, meaning, precision=precision, temperature=card.temperature or 1.0
+            )
+        case "onnxruntime":
+            from resnetkit.deployment.backends.onnx_runtime import OnnxRuntimeClassifier
+
+            return OnnxRuntimeClassifier(_onnx(opened), meaning, precision=precision, lanes=lanes)
+        case "openvino":
+            from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
+
+            return OpenVinoClassifier(_openvino(opened), meaning, precision=precision, lanes=lanes)
+
+
+def eager(opened: OpenedModel, precision: str) -> TorchClassifier:
+    """The folded network in torch, channels last; its weights are of the precision, so that nothing is cast."""
+    folded = fold(opened.network)
+    folded = folded.to(device="cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    card = opened.card
+    return TorchClassifier(
+        folded, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess,
+        name=opened.name, precision=precision, temperature=card.temperature or 1.0,
+    )  # fmt: skip
+
+
+def _onnx(opened: OpenedModel) -> bytes:
+    """The network as an ONNX model, from the cache where it is there."""
+    from resnetkit.deployment.conversion import OPSET, to_onnx
+
+    def make(place: Path) -> None:
+        (place / "model.onnx").write_bytes(to_onnx(opened.network, opened.card).SerializeToString())
+
+    def read(place: Path) -> bytes:
+        return (place / "model.onnx").read_bytes()
+
+    return kept(_name(opened, "onnx", OPSET), make, read)
+
+
+def _openvino(opened: OpenedModel) -> "Model":
+    """The network as an OpenVINO model, from the cache where it is there."""
+    from resnetkit.deployment.backends.openvino_runtime import silent_openvino
+    from resnetkit.deployment.conversion import to_openvino
+
+    openvino = silent_openvino()
+
+    def make(place: Path) -> None:
+        model = to_openvino(opened.network, opened.card)
+        openvino.save_model(model, place / "model.xml", compress_to_fp16=False)
+
+    def read(place: Path) -> "Model":
+        model: Model = openvino.Core().read_model(place / "model.xml")
+        return model
+
+    return kept(_name(opened, "openvino"), make, read)
+
+
+def _name(opened: OpenedModel, *form: object) -> str:
+    return f"converted/{key(opened.network, opened.card, form, surroundings()['versions'])}"

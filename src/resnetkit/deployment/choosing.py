@@ -1,0 +1,87 @@
+"""From what the person named to a `Classifier` that is ready to answer. torch is imported only where it is needed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.preparing import Resize, resize_with_pillow
+from resnetkit.deployment.backends.lanes import Lanes, Mode
+from resnetkit.deployment.stated import Stated
+from resnetkit.tasks.contract import Classifier, Pixels
+
+if TYPE_CHECKING:
+    from resnetkit.deployment.opening import OpenedModel
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A classifier, how pictures are resized for it, and what the person should know about it."""
+
+    classifier: Classifier
+    resize: Resize
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed: at least so many images, and a batch of them to try runtimes on."""
+
+    images: int
+    sample: Callable[[Preprocess], Pixels]
+
+
+def choose(
+    model: "str | Path | OpenedModel | Classifier",
+    *,
+    stated: Stated | None = None,
+    device: str | None = None,
+    backend: str = "auto",
+    precision: str = "float32",
+    mode: Mode = "latency",
+    batch_size: int = 16,
+    work: Work | None = None,
+) -> Ready:
+    """The classifier of a MODEL.
+
+    With backend or precision "auto" it is the one that a probe found quickest here, which is remembered; a probe is
+    made only for `work` that would take torch half a minute or more. Without one it is torch in float32.
+    """
+    if callable(model):
+        return Ready(model, resize_with_pillow)
+    from resnetkit.data.transforms import resize_pixels
+    from resnetkit.deployment.devices import best_device
+    from resnetkit.deployment.opening import OpenedModel, open_model
+
+    opened = model if isinstance(model, OpenedModel) else open_model(model, stated)
+    device = best_device(device)
+    if device != "cpu":
+        plain = "float32" if precision == "auto" else precision
+        return Ready(opened.classifier(device=device, precision=plain), resize_pixels, opened.notes)
+    classifier = _on_cpu(opened, backend, precision, mode, batch_size, work)
+    notes = opened.notes
+    if backend == "compile":  # the first batch shows whether this machine can
+        classifier(np.zeros((batch_size, *opened.preprocess.size, opened.card.in_chans), np.uint8))
+        notes += tuple(note for note in (getattr(classifier, "note", None),) if note)
+    return Ready(classifier, resize_pixels, notes)
+
+
+def _on_cpu(
+    opened: "OpenedModel", backend: str, precision: str, mode: Mode, batch_size: int, work: Work | None
+) -> Classifier:
+    from resnetkit.deployment.building import build
+    from resnetkit.deployment.probing import Bound, candidates, probe, remember, remembered
+
+    choices = candidates(backend, precision)
+    if len(choices) > 1:
+        name, known = remembered(opened, choices, mode=mode, batch_size=batch_size)
+        if known is None and work is not None:
+            found = probe(opened, choices, work.sample(opened.preprocess), mode=mode, images=work.images, bound=Bound())
+            if found is not None:
+                remember(name, found[0])
+                return found[1]
+        choices = (known or choices[0],)
+    return build(opened, choices[0].backend, choices[0].precision, Lanes.of(mode))

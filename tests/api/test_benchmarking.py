@@ -1,0 +1,51 @@
+"""The benchmark measures what is there, says how near it comes to the limit, and calibrates int8 on real pictures."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from resnetkit.api.benchmarking import benchmark, matrix_limit
+from resnetkit.errors import InvalidArgument
+
+
+def test_every_runtime_that_was_asked_for_is_measured(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
+    result = benchmark(
+        digits_run, data="digits", batches=(4, 1), backends=("torch", "openvino"), rounds=1, seconds=0.05
+    )
+    cells = {(row.backend, row.precision, row.mode, row.batch) for row in result.results}
+    assert ("torch", "float32", "latency", 4) in cells
+    assert ("openvino", "bf16", "throughput", 1) in cells
+    assert len(cells) == 2 * 2 * 1 + 2 * 2 * 2
+    for row in result.results:
+        assert row.images_per_second == pytest.approx(1000 * row.batch / row.p50_ms)
+        assert row.top1_agreement == 1.0
+        assert row.limit_share is None or 0 < row.limit_share < 1.2
+    assert result.limits["float32"] > 1
+    assert result.to_dict()["results"][0].keys() >= {
+        "backend", "precision", "batch", "images_per_second", "p50_ms", "top1_agreement"
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nncf") is None, reason="int8 needs the extra int8")
+def test_int8_is_calibrated_on_the_data(digits_run: Path) -> None:
+    result = benchmark(
+        digits_run, data="digits", batches=(16,), backends=("openvino",), precisions=("int8",), rounds=1, seconds=0.05
+    )
+    assert {row.precision for row in result.results} == {"int8"}
+    assert all(row.top1_agreement >= 0.9 for row in result.results)
+
+
+def test_what_cannot_be_measured_is_said(digits_run: Path) -> None:
+    with pytest.raises(InvalidArgument, match="give some with --data"):
+        benchmark(digits_run, precisions=("int8",))
+    with pytest.raises(InvalidArgument, match="choose from torch"):
+        benchmark(digits_run, backends=("tensorrt",))
+
+
+def test_a_matrix_product_has_a_speed() -> None:
+    assert matrix_limit("float32") > 1
