@@ -23,7 +23,8 @@ def test_every_runtime_that_was_asked_for_is_measured(
     for row in result.results:
         assert row.images_per_second == pytest.approx(1000 * row.batch / row.p50_ms)
         assert row.top1_agreement == 1.0
-        assert row.limit_share is None or 0 < row.limit_share < 1.2
+        share = 2 * result.macs * row.images_per_second / 1e9 / result.limits[row.precision]
+        assert row.limit_share == pytest.approx(share)
     assert result.limits["float32"] > 1
     assert result.to_dict()["results"][0].keys() >= {
         "backend", "precision", "batch", "images_per_second", "p50_ms", "top1_agreement"

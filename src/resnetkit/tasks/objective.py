@@ -20,6 +20,7 @@ class Objective:
     over images and classes. `smoothing` gives that share of an answer to all classes alike. `weights` `classes` makes
     classes count more or less.
 
+    >>> import torch
     >>> Objective("cross_entropy")(torch.zeros(2, 4), torch.tensor([0, 3])).item() == torch.tensor(4.0).log().item()
     True
     """
