@@ -43,8 +43,8 @@ def train_command(
     Parameters
     ----------
     data
-        A folder with one folder of pictures a class (or train/ and val/ of such), an .npz in MedMNIST's layout,
-        or digits.
+        A folder with one folder of pictures a class (or train/ and val/ of such), a table of paths and labels, an .npz
+        in MedMNIST's layout, or a known name such as digits or cifar10 (downloaded once).
     model
         An architecture's name, or a model file or run to start from (default: resnet18 for photos, resnet20 for
         small images).
