@@ -16,7 +16,8 @@ from resnetkit.data.opening import open_data
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.backends.artefacts import processor, version_of
 from resnetkit.deployment.backends.lanes import Lanes, Mode, usable_cores
-from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed
+from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
+from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed, meaning_of
 from resnetkit.deployment.opening import OpenedModel, open_model
 from resnetkit.deployment.probing import agreement
 from resnetkit.deployment.quantising import quantised
@@ -94,6 +95,7 @@ def benchmark(
     pixels, calibration = _pictures(opened, data, max(batches))
     chosen: list[Backend] = [name for name in BACKENDS if installed(name) and name in (backends or BACKENDS)]
     exact = build(opened, "torch", "float32", Lanes.of("latency"))(pixels)
+    int8 = None
     cells: dict[tuple[str, str, Mode, int], Classifier] = {}
     for precision in precisions:
         for backend in chosen:
@@ -103,7 +105,8 @@ def benchmark(
                 say(f"making {backend} {precision}")
                 lanes = Lanes.of(mode)
                 if precision == "int8" and backend == "openvino":
-                    classifier: Classifier = quantised(opened, calibration, lanes)
+                    int8 = int8 or quantised(opened, calibration)
+                    classifier: Classifier = OpenVinoClassifier(int8, meaning_of(opened), precision="int8", lanes=lanes)
                 elif computes(backend, precision):
                     classifier = build(opened, backend, precision, lanes)
                 else:

@@ -46,10 +46,7 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
             f"{backend} computes this network in {able}, not in {precision}"
             + (f"; {advice}" if precision == "int8" else "")
         )
-    card = opened.card
-    meaning = Meaning(
-        name=opened.name, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess
-    )
+    meaning = meaning_of(opened)
     match backend:
         case "torch":
             return eager(opened, precision)
@@ -57,7 +54,7 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
             from resnetkit.deployment.backends.torch_compiled import CompiledTorchClassifier
 
             return CompiledTorchClassifier(
-                opened.network, meaning, precision=precision, temperature=card.temperature or 1.0
+                opened.network, meaning, precision=precision, temperature=opened.card.temperature or 1.0
             )
         case "onnxruntime":
             from resnetkit.deployment.backends.onnx_runtime import OnnxRuntimeClassifier
@@ -67,6 +64,14 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
             from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
 
             return OpenVinoClassifier(_openvino(opened), meaning, precision=precision, lanes=lanes)
+
+
+def meaning_of(opened: OpenedModel) -> Meaning:
+    """What the network's numbers mean."""
+    card = opened.card
+    return Meaning(
+        name=opened.name, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess
+    )
 
 
 def eager(opened: OpenedModel, precision: str) -> TorchClassifier:
