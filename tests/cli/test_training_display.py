@@ -1,16 +1,19 @@
+import re
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from resnetkit.catalog.recipe import Recipe
+from resnetkit.cli import main
 from resnetkit.cli.training_display import TrainingDisplay, balance_lines
 from resnetkit.training.progress import EpochEnded
 
 
 def test_an_epochs_line_says_how_long_the_step_waited_for_images(capsys: pytest.CaptureFixture[str]) -> None:
     ended = EpochEnded(
-        epoch=2, epochs=10, loss=1.25, accuracy=0.5, val_loss=1.0, val_top1=0.625, val_n=40, best=True,
+        epoch=2, epochs=10, loss=1.25, accuracy=0.5, val_loss=1.0, val_score=0.625, val_n=40, best=True,
         images_per_second=812.0, waited=0.374, seconds=10.0, seconds_left=61.0,
     )  # fmt: skip
     with TrainingDisplay("photos") as display:
@@ -28,3 +31,23 @@ def test_the_header_says_what_is_done_about_classes_of_unequal_size() -> None:
     assert "none: 10 images of b, 300 of a; --balance loss or sampler" in lines((300, 10), "none")
     assert "in the loss: b (10 images) ×" in lines((300, 10), "loss")
     assert "drawn: b (10 images)" in lines((300, 10), "sampler")
+
+
+def test_the_header_says_in_six_lines_what_will_happen_and_how_long_it_takes(tmp_path, capsys):
+    began = time.monotonic()
+    with pytest.raises(SystemExit) as left:
+        main([
+            "train", "digits", "--epochs", "12", "--batch-size", "64", "--output", str(tmp_path / "run"),
+            "--ema-decay", "0.9", "--mixup", "0.2", "--early-sizes", "0.5", "--early-until", "0.5", "--deterministic",
+        ])  # fmt: skip
+    assert left.value.code == 0
+    took = time.monotonic() - began
+    header = capsys.readouterr().err.split("\n\n")[0].splitlines()
+    header = [line for line in header if not line.startswith("note:")]
+    assert [line.split()[0] for line in header] == ["Training", "images", "input", "recipe", "time", "run"]
+    assert "1293 to learn from, 144 held out" in header[1]
+    assert "8×8 px (at first 50% of it), random shift, mixup" in header[2]
+    assert "sgd at rate 0.1 (cosine), batch 64, the model is an average" in header[3]
+    said = re.fullmatch(r"  time     12 epochs of 21 steps: about (\d+) s, float32 on cpu(, fused kernels)?", header[4])
+    assert said, header[4]
+    assert 0.2 * took - 5 < int(said[1]) < took + 5

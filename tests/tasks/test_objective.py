@@ -42,3 +42,9 @@ def test_weights_count_classes_more_or_less():
     wanted = -(weights[classes] * logs[[0, 1], classes]).sum() / weights[classes].sum()
     got = Objective("cross_entropy", weights=torch.tensor(weights, dtype=torch.float32))(LOGITS, torch.tensor(classes))
     np.testing.assert_allclose(float(got), wanted, rtol=1e-6)
+
+
+def test_summed_over_classes_the_loss_is_that_of_all_answers_of_an_image():
+    classes = torch.tensor([2, 0])
+    mean, total = (Objective("bce", classes=how)(LOGITS, classes) for how in ("mean", "sum"))
+    torch.testing.assert_close(total, 3 * mean)

@@ -1,8 +1,14 @@
 import copy
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 
+from resnetkit.api.training import train
 from resnetkit.catalog.architectures import architecture
+from resnetkit.checkpoints.modelfile import read
+from resnetkit.data.opening import open_data
+from resnetkit.deployment.opening import open_model
 from resnetkit.models import build
 from resnetkit.training.averaging import Average
 
@@ -53,3 +59,18 @@ def test_every_third_step_counts():
         assert torch.equal(average.network.fc.bias, before)
     average.update(2)
     assert not torch.equal(average.network.fc.bias, before)
+
+
+def test_the_model_of_a_run_is_the_average_and_its_checkpoint_holds_both(tmp_path):
+    result = train("digits", output=tmp_path / "run", epochs=1, ema_decay=0.9, deterministic=True, batch_size=256)
+    model, card = read(result.model)
+    (snapshot,) = (result.run / "checkpoint").glob("step-*.safetensors")
+    kept = load_file(snapshot)
+    for key, tensor in model.items():
+        assert torch.equal(tensor, kept[f"average/{key}"]), key
+    assert not torch.equal(model["fc.weight"], kept["network/fc.weight"])
+    # The score in its card is the average's own.
+    classifier = open_model(result.run).classifier()
+    data = open_data("digits").split("val")
+    probs = classifier(torch.from_numpy(np.stack([data.image(i) for i in range(len(data))])).permute(0, 3, 1, 2))
+    assert float((probs.argmax(1).numpy() == data.labels).mean()) == card.scores["val"]["top1"]

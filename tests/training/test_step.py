@@ -1,6 +1,7 @@
 """One step against torch's own arithmetic written out by hand."""
 
 import copy
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -8,10 +9,12 @@ from torch.nn import functional as F
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
+from resnetkit.data.mixing import Mixing, mix, one_hot
+from resnetkit.data.transforms import normalise
 from resnetkit.models import build
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.optimisation import Optimiser
-from resnetkit.training.step import train_step
+from resnetkit.training.step import _right, train_step
 
 
 def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
@@ -74,3 +77,32 @@ def test_a_batch_in_pieces_is_one_step_of_the_whole_batch():
     for end in ends[1:]:
         torch.testing.assert_close(end[0], ends[0][0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(end[1:], ends[0][1:], rtol=1e-3, atol=1e-5)
+
+
+def test_normalised_images_and_shares_are_mixed_before_the_network_sees_them():
+    torch.manual_seed(0)
+    network = build(architecture("resnet20_b"), num_classes=5)
+    twin = copy.deepcopy(network)
+    preprocess = Preprocess.for_size(16)
+    images, labels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8), torch.tensor([0, 1, 2, 3, 4, 0])
+    mixed = partial(mix, mixing=Mixing(mixup=1.0), seed=3, step=7)
+    result = train_step(
+        network, Optimiser(network, Recipe()), images, one_hot(labels, 5), preprocess=preprocess,
+        objective=Objective("cross_entropy"), lr=0.1, precision="float32", pieces=2, mixed=mixed,
+    )  # fmt: skip
+    inputs, shares = mixed(normalise(images, preprocess), one_hot(labels, 5))
+    assert (shares.amax(dim=1) < 1).any(), "something was mixed"
+    twin.train()
+    losses, right = [], 0
+    for part in (slice(0, 3), slice(3, 6)):
+        logits = twin(inputs[part])
+        losses.append(-(F.log_softmax(logits, 1) * shares[part]).sum(1).mean())
+        right += int((logits.argmax(1) == shares[part].argmax(1)).sum())
+    assert result.right == right
+    torch.testing.assert_close(torch.tensor(result.loss), sum(losses) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_of_several_labels_any_is_right_and_where_there_is_none_nothing_is():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    answers = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    assert int(_right(logits, answers)) == 2

@@ -127,12 +127,21 @@ def overridden(base: Base, default: Recipe, overrides: Mapping[str, Any]) -> Rec
     return recipe_from_dict({**recipe.to_dict(), **overrides})
 
 
+def _of_several_labels(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """Each class is a yes or no of its own, and a label is not less certain for there being many classes."""
+    if overrides.get("loss", "bce") != "bce":
+        raise InvalidArgument(f"loss {overrides['loss']} takes one label an image, and these have several: use bce")
+    return replace(recipe, loss="bce", label_smoothing=overrides.get("label_smoothing", 0.0))
+
+
 def choose(
     dataset: DataSet, images: ImageFacts, base: Base, named: Start | None, overrides: Mapping[str, Any]
 ) -> tuple[Recipe, Start]:
     """The recipe with nothing left open, and the network that it starts from."""
     weights = named is not None and named.weights is not None
     recipe = overridden(base, RECIPES[default_recipe(images, weights)].recipe, overrides)
+    if dataset.several_labels:
+        recipe = _of_several_labels(recipe, overrides)
     start = named or named_model(recipe.model or default_model(images))
     for_this = not base.published or "batch_size" in overrides
     recipe = resolve_recipe(recipe, images, dataset, weights=start.weights is not None, batch_stated=for_this)

@@ -14,7 +14,8 @@ from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.opening import open_model
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError
-from resnetkit.evaluation.scoring import Scores, probabilities, score
+from resnetkit.evaluation.scoring import Scores, probabilities
+from resnetkit.evaluation.several import SeveralScores, judge
 from resnetkit.tasks.labels import match_labels
 from resnetkit.tasks.mirroring import Mirrored
 
@@ -28,11 +29,11 @@ class Evaluation:
     split: str
     description: str
     num_classes: int
-    scores: Scores
+    scores: Scores | SeveralScores
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """`{model, data, split, n, top1, top5, loss, top1_ci95, …}`; shares of 1."""
+        """`{model, data, split, n, top1, loss, top1_ci95, …}`; shares of 1; `mean_ap, f1, …` of several labels."""
         return {
             "model": self.model, "data": self.data, "split": self.split, **self.scores.to_dict(),
             "notes": list(self.notes),
@@ -61,8 +62,10 @@ def evaluate(
     opened = open_model(model, stated)
     card = opened.card
     dataset, notes = _open_as_trained(data, card)
-    if dataset.several_labels:
-        raise DataError(f"{dataset.name} has images with several labels: evaluate scores one label an image so far")
+    if dataset.several_labels != (card.task == "multilabel"):
+        one, several = "one label an image", "several labels an image"
+        has, knows = (several, one) if dataset.several_labels else (one, several)
+        raise DataError(f"{dataset.name} has {has}, and the model learnt {knows}: their answers cannot be compared")
     labels = match_labels(card.class_names, card.num_classes, dataset.class_names, dataset.num_classes)
     chosen = _choose_split(dataset, split, card)
     source = dataset.split(chosen)
@@ -80,7 +83,7 @@ def evaluate(
         split=chosen,
         description=asked.description,
         num_classes=card.num_classes,
-        scores=score(probs, truth, card.class_names or dataset.class_names),
+        scores=judge(probs, truth, card.class_names or dataset.class_names, card.threshold),
         notes=(*opened.notes, *notes, *((labels.note,) if labels.note else ())),
     )
 

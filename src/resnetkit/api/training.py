@@ -25,6 +25,7 @@ from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.devices import best_device
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, RunError
+from resnetkit.evaluation.scoring import Measure
 from resnetkit.models import Network, build, fit_weights
 from resnetkit.training.duration import plan_budget
 from resnetkit.training.images import TrainingImages
@@ -49,12 +50,19 @@ class TrainResult:
     run: Path
     data: str
     best_epoch: int
-    best_top1: float | None
+    best_score: float | None
+    measure: Measure
+    """what the best epoch was chosen by: "top1", or with several labels an image "mean_ap" """
     best_loss: float | None
     val_n: int
     epochs: int
     seconds: float
     images_per_second: float
+
+    @property
+    def best_top1(self) -> float | None:
+        """The best epoch's accuracy; None with several labels an image, or where none was held out."""
+        return self.best_score if self.measure == "top1" else None
 
     @property
     def model(self) -> Path:
@@ -68,7 +76,7 @@ class TrainResult:
             "model": str(self.model),
             "best": {
                 "epoch": self.best_epoch, "split": "val", "n": self.val_n,
-                "top1": self.best_top1, "loss": self.best_loss,
+                self.measure: self.best_score, "loss": self.best_loss,
             },
             "epochs": self.epochs,
             "seconds": self.seconds,
@@ -149,7 +157,7 @@ def train(
     plan = Plan(
         data=DataPlan(
             source=_source(data), fingerprint=dataset.fingerprint, class_names=dataset.class_names,
-            num_classes=dataset.num_classes, val_share=val_share, split_seed=seed,
+            num_classes=dataset.num_classes, task=dataset.task, val_share=val_share, split_seed=seed,
             skip_broken=skip_broken, cache_side=cache_side,
             together=found.copies if dataset.val_from_train else (),
         ),
@@ -297,7 +305,8 @@ def _source(data: str | os.PathLike[str]) -> str:
 
 def _result(run: Run, plan: Plan, outcome: Outcome) -> TrainResult:
     return TrainResult(
-        run=run.path, data=plan.data.source, best_epoch=outcome.best_epoch, best_top1=outcome.best_top1,
+        run=run.path, data=plan.data.source, best_epoch=outcome.best_epoch, best_score=outcome.best_score,
+        measure=outcome.measure,
         best_loss=outcome.best_loss, val_n=outcome.val_n, epochs=outcome.epochs, seconds=outcome.seconds,
         images_per_second=outcome.images_per_second,
     )  # fmt: skip

@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from resnetkit.catalog.architectures import Architecture, row_from_dict, row_to_dict
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.tasks import Task
 from resnetkit.checkpoints.atomic import write_tensors
 from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
 
@@ -41,7 +42,9 @@ class ModelCard:
     in_chans: int = 3
     class_names: tuple[str, ...] | None = None
     """in the order of the network's outputs; None where nobody knows them"""
-    task: str = "classification"
+    task: Task = "classification"
+    threshold: float | None = None
+    """with several labels an image, the probability from which on a class is said, chosen on validation images"""
     temperature: float | None = None
     """the logits are divided by this before softmax; None: not calibrated"""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -65,6 +68,10 @@ class ModelCard:
                 f"mean and std have {self.preprocess.channels} values but the network takes {self.in_chans} channels: "
                 "give one value a channel"
             )
+        if self.task not in get_args(Task):
+            raise InvalidArgument(f"task {self.task!r} is none of {', '.join(get_args(Task))}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InvalidArgument(f"threshold is {self.threshold}: it is a probability")
         if self.temperature is not None and not self.temperature > 0:
             raise InvalidArgument(f"temperature is {self.temperature}: it must be more than 0")
 
@@ -79,6 +86,7 @@ class ModelCard:
             "class_names": None if self.class_names is None else list(self.class_names),
             "preprocess": self.preprocess.to_dict(),
             "task": self.task,
+            "threshold": self.threshold,
             "temperature": self.temperature,
             "training": dict(self.training),
             "scores": dict(self.scores),

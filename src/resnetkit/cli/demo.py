@@ -28,6 +28,7 @@ def demo_command(
     """
     from resnetkit.api.demonstrating import demonstrate
     from resnetkit.cli.training_display import TrainingDisplay
+    from resnetkit.evaluation.scoring import Scores
 
     with TrainingDisplay("digits") as display:
         shown = demonstrate(
@@ -40,6 +41,7 @@ def demo_command(
         print_json(shown.to_dict())
         return 0
     scores, run = shown.evaluation.scores, shown.training.run
+    assert isinstance(scores, Scores), "a digit has one label"
     low, high = scores.top1_ci95
     said = shown.prediction.top(1)[0]
     results.print(f"{shown.picture} shows a {shown.truth}; the network says {said.label} ({percent(said.score)} sure)")

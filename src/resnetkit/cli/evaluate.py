@@ -1,12 +1,16 @@
 """`resnetkit evaluate`."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from resnetkit.cli.console import percent, print_json, remarks, results
 from resnetkit.cli.flags import Common, StatedFlags, stated_by
+
+if TYPE_CHECKING:
+    from resnetkit.evaluation.scoring import Scores
+    from resnetkit.evaluation.several import SeveralScores
 
 _STATED = StatedFlags()
 _NONE = Common()
@@ -51,6 +55,7 @@ def evaluate_command(
         Threads that decode pictures (default: one a core).
     """
     from resnetkit.api.evaluating import evaluate
+    from resnetkit.evaluation.several import SeveralScores
 
     result = evaluate(
         model, data, split=split, tta=tta, batch_size=batch_size, backend=backend, precision=precision,
@@ -62,14 +67,21 @@ def evaluate_command(
     if common.json:
         print_json(result.to_dict())
         return 0
-    scores = result.scores
+    results.print(f"{result.description} on the {result.split} part of {result.data}, n = {result.scores.n}")
+    if isinstance(result.scores, SeveralScores):
+        _show_several(result.scores)
+    else:
+        _show(result.scores, result.num_classes)
+    return 0
+
+
+def _show(scores: "Scores", num_classes: int) -> None:
     low, high = scores.top1_ci95
-    results.print(f"{result.description} on the {result.split} part of {result.data}, n = {scores.n}")
     results.print(
         f"  right    {percent(scores.top1)}  "
         f"({scores.right} of {scores.n}; 95 % interval {percent(low)} to {percent(high)})"
     )
-    if result.num_classes > 5:
+    if num_classes > 5:
         results.print(f"  top 5    {percent(scores.top5)}")
     results.print(f"  balanced {percent(scores.balanced)}  (mean over classes)")
     results.print(f"  loss     {scores.loss:.4f}    calibration error {scores.ece:.4f}")
@@ -82,4 +94,19 @@ def evaluate_command(
             each.name, str(each.n), percent(each.recall), percent(each.precision) if each.precision is not None else "–"
         )
     results.print(table)
-    return 0
+
+
+def _show_several(scores: "SeveralScores") -> None:
+    results.print(f"  precision {percent(scores.mean_ap)}  (mean average precision over {len(scores.classes)} classes)")
+    results.print(
+        f"  F1        {percent(scores.f1)}  (classes of probability {scores.threshold:.3f} and more are said)"
+    )
+    results.print(f"  exact     {percent(scores.exact)}  (images whose labels are all right)")
+    results.print(f"  loss      {scores.loss:.4f}")
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Weakest classes", title_justify="left")
+    for column in ("class", "n", "average precision", "found", "right when said"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for each in sorted(scores.classes, key=lambda each: (each.average_precision, each.name))[:5]:
+        right = percent(each.precision) if each.precision is not None else "–"
+        table.add_row(each.name, str(each.n), percent(each.average_precision), percent(each.recall), right)
+    results.print(table)

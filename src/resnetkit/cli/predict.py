@@ -95,7 +95,10 @@ def _lines(answers: "Iterable[Answer]", k: int) -> "Iterator[Answer]":
         if "error" in values:
             remarks.print(f"{values['source']}  error: {values['error']}", markup=False)
         else:
-            said = "  ".join(f"{each['label']} {percent(each['score'])}" for each in values["predictions"])
+            shown = values["predictions"]
+            if "labels" in values:  # of several labels those that are there, however many
+                shown = answer.to_dict(len(values["labels"]))["predictions"] if values["labels"] else []
+            said = "  ".join(f"{each['label']} {percent(each['score'])}" for each in shown) or "none of its classes"
             results.print(f"{values['source']}  {said}", markup=False)
         yield answer
 

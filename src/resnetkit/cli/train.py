@@ -121,10 +121,10 @@ def train_command(
     if common.json:
         print_json(result.to_dict())
         return 0
-    if result.best_top1 is not None:
-        remarks.print(
-            f"\nBest     epoch {result.best_epoch}: {percent(result.best_top1)} of {result.val_n} held-out images"
-        )
+    if result.best_score is not None:
+        kind = "" if result.measure == "top1" else " mean average precision"
+        said = f"{percent(result.best_score)}{kind} of {result.val_n} held-out images"
+        remarks.print(f"\nBest     epoch {result.best_epoch}: {said}")
     else:
         remarks.print("\nBest     the last epoch: no image was held out to choose by")
     remarks.print(f"Model    {result.model}")

@@ -6,6 +6,7 @@ import time
 import numpy as np
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from resnetkit.catalog.recipe import Recipe
 from resnetkit.cli.console import duration, percent, remarks
 from resnetkit.data.balancing import class_weights
 from resnetkit.training.plan import Plan
@@ -64,26 +65,24 @@ class TrainingDisplay:
     def _begin(self, event: Began) -> None:
         plan = event.plan
         recipe = plan.recipe
-        height, width = plan.preprocess.size
-        flips = " and mirror" if recipe.flip else ""
+        where = f"{plan.data.num_classes} classes" + (", several an image" if plan.data.task == "multilabel" else "")
         remarks.print(
             f"Training {plan.model.name or 'a network of your own row'} ({event.parameters / 1e6:.2f} M parameters) "
-            f"on {self._source}: {plan.data.num_classes} classes"
+            f"on {self._source}: {where}"
         )
         held = f"{event.val_images} held out to choose the best epoch" if event.val_images else "none held out"
         remarks.print(f"  images   {event.train_images} to learn from, {held}")
-        remarks.print(f"  input    {height}×{width} px, {_AUGMENTATION[recipe.augmentation]}{flips}")
+        remarks.print(f"  input    {_input(plan)}")
         for line in balance_lines(event.class_images, plan):
             remarks.print(line)
+        remarks.print(f"  recipe   {_recipe(recipe)}")
         if plan.budget is None:
-            length = f"{recipe.epochs} epochs of {event.steps} steps"
+            length = f"{recipe.epochs} epochs of {event.steps} steps: about {duration(event.seconds)}"
         else:
             exactly = "" if plan.deterministic else "about "
             length = f"{plan.budget.minutes:g} minutes: {exactly}{event.total} steps, {event.steps} an epoch"
-        remarks.print(
-            f"  recipe   {length}, batch {recipe.batch_size}, rate {recipe.lr:.4g}, {recipe.precision} on {plan.device}"
-            f"{', ' + recipe.kernels + ' kernels' if recipe.kernels != 'torch' else ''}"
-        )
+        kernels = f", {recipe.kernels} kernels" if recipe.kernels != "torch" else ""
+        remarks.print(f"  time     {length}, {recipe.precision} on {plan.device}{kernels}")
         remarks.print(f"  run      {event.run} (Ctrl-C stops and keeps it)")
         if event.resumed_epoch is not None:
             remarks.print(f"  resumed  in epoch {event.resumed_epoch + 1} after {event.resumed_step} steps")
@@ -108,7 +107,7 @@ class TrainingDisplay:
             self._last_line = time.monotonic()
 
     def _epoch(self, event: EpochEnded) -> None:
-        held = percent(event.val_top1) if event.val_top1 is not None else "–"
+        held = percent(event.val_score) if event.val_score is not None else "–"
         remarks.print(
             f"{event.epoch:>4}/{event.epochs:<4}  {event.loss:7.3f}  {percent(event.accuracy):>9}  {held:>9}  "
             f"{event.images_per_second:8.0f}  {event.waited:>6.0%}  {duration(event.seconds_left)}"
@@ -129,3 +128,35 @@ def balance_lines(images: tuple[int, ...], plan: Plan) -> list[str]:
     how = "in the loss" if recipe.balance == "loss" else "drawn"
     shown = [f"{names[index]} ({images[index]} images) ×{weights[index]:.2f}" for index in (few, many)]
     return [f"  balance  {how}: {' to '.join(shown)} (effective numbers, β {recipe.balance_beta:g})"]
+
+
+def _input(plan: Plan) -> str:
+    """What the network sees: sizes and what chance does to the pictures."""
+    recipe = plan.recipe
+    height, width = plan.preprocess.size
+    sizes = f"{height}×{width} px"
+    if recipe.test_size and recipe.image_size:
+        sizes = f"{recipe.image_size} px, tested at {sizes}"
+    if recipe.early_sizes:
+        early = " and ".join(f"{share:.0%}" for share in recipe.early_sizes)
+        sizes += f" (at first {early} of it)"
+    ways = [_AUGMENTATION[recipe.augmentation] + (" and mirror" if recipe.flip else "")]
+    ways += {"none": [], "trivial": ["TrivialAugment"], "rand": ["RandAugment"]}[recipe.auto_augment]
+    given = {"erasing": recipe.erasing, "mixup": recipe.mixup, "CutMix": recipe.cutmix, "colour": recipe.colour_jitter}
+    ways += [name for name, value in given.items() if value]
+    return f"{sizes}, {', '.join(ways)}"
+
+
+def _recipe(recipe: Recipe) -> str:
+    """How the weights are changed."""
+    pieces = f" in {recipe.accumulate} pieces" if recipe.accumulate > 1 else ""
+    words = [f"{recipe.optimiser} at rate {recipe.lr:.4g} ({recipe.schedule}), batch {recipe.batch_size}{pieces}"]
+    if recipe.head_epochs:
+        words.append(f"the classifier alone for {recipe.head_epochs:g} epochs")
+    if recipe.freeze != "none":
+        words.append(f"frozen up to {recipe.freeze}")
+    if recipe.freeze_norm:
+        words.append("norms keep their statistics")
+    if recipe.ema_decay:
+        words.append("the model is an average of the weights")
+    return ", ".join(words)

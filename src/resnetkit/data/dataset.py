@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
+from resnetkit.catalog.tasks import Task
 from resnetkit.data.decode import Channels
 from resnetkit.data.sources import ArraySource, FileSource, Source, without
 from resnetkit.errors import DataError
@@ -40,6 +41,11 @@ class DataSet:
         if name not in self.splits:
             raise DataError(f"{self.name} has no {name!r} part; it has {', '.join(self.splits)}")
         return self.splits[name]
+
+    @property
+    def task(self) -> Task:
+        """The question that its labels answer."""
+        return "multilabel" if self.several_labels else "classification"
 
     @property
     def several_labels(self) -> bool:

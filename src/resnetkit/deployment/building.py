@@ -54,7 +54,11 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
             from resnetkit.deployment.backends.torch_compiled import CompiledTorchClassifier
 
             return CompiledTorchClassifier(
-                opened.network, meaning, precision=precision, temperature=opened.card.temperature or 1.0
+                opened.network,
+                meaning,
+                precision=precision,
+                temperature=opened.card.temperature or 1.0,
+                task=opened.card.task,
             )
         case "onnxruntime":
             from resnetkit.deployment.backends.onnx_runtime import OnnxRuntimeClassifier
@@ -81,7 +85,7 @@ def eager(opened: OpenedModel, precision: str) -> TorchClassifier:
     card = opened.card
     return TorchClassifier(
         folded, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess,
-        name=opened.name, precision=precision, temperature=card.temperature or 1.0,
+        name=opened.name, precision=precision, temperature=card.temperature or 1.0, task=card.task,
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ class Ready:
     classifier: Classifier
     resize: Resize
     notes: tuple[str, ...] = ()
+    threshold: float | None = None
+    """of a model for several labels: the probability from which on a class is said to be there"""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,15 @@ def choose(
     device = best_device(device)
     if device != "cpu":
         plain = "float32" if precision == "auto" else precision
-        return Ready(opened.classifier(device=device, precision=plain), resize_pixels, opened.notes)
+        return Ready(
+            opened.classifier(device=device, precision=plain), resize_pixels, opened.notes, opened.card.threshold
+        )
     classifier = _on_cpu(opened, backend, precision, mode, batch_size, work)
     notes = opened.notes
     if backend == "compile":  # the first batch shows whether this machine can
         classifier(np.zeros((batch_size, *opened.preprocess.size, opened.card.in_chans), np.uint8))
         notes += tuple(note for note in (getattr(classifier, "note", None),) if note)
-    return Ready(classifier, resize_pixels, notes)
+    return Ready(classifier, resize_pixels, notes, opened.card.threshold)
 
 
 def _on_cpu(

@@ -14,6 +14,7 @@ from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.deployment.backends.openvino_runtime import silent_openvino
 from resnetkit.errors import MissingExtra
 from resnetkit.models import fold
+from resnetkit.tasks.classifier import chances
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,13 +36,13 @@ class PixelsToProbabilities(nn.Module):
         self.register_buffer("_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("_shift", -mean / std, persistent=False)
         self.network = network
-        self._temperature = card.temperature or 1.0
+        self._temperature, self._task = card.temperature or 1.0, card.task
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels to probabilities."""
         x = pixels.to(torch.float32) * self._scale + self._shift
         logits = self.network(x.permute(0, 3, 1, 2))
-        return torch.softmax(logits / self._temperature, dim=1)
+        return chances(logits / self._temperature, self._task)
 
 
 def program(network: nn.Module, card: ModelCard) -> ExportedProgram:

@@ -50,6 +50,7 @@ class OpenedModel:
             name=self.name,
             precision=precision,
             temperature=self.card.temperature or 1.0,
+            task=self.card.task,
         )
 
 

@@ -43,6 +43,8 @@ class Prediction:
     source: str
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float32]
+    threshold: float | None = None
+    """where a picture may have several labels, the probability from which on a class is said to be there"""
 
     def top(self, k: int = 5) -> tuple[LabelScore, ...]:
         """The `k` likeliest classes (all, if there are fewer), likeliest first."""
@@ -51,9 +53,18 @@ class Prediction:
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return tuple(LabelScore(self.class_names[i], float(self.probabilities[i])) for i in order)
 
+    def said(self) -> tuple[LabelScore, ...]:
+        """The classes that are said to be there, likeliest first: the likeliest, or all above the threshold."""
+        if self.threshold is None:
+            return self.top(1)
+        return tuple(each for each in self.top(len(self.class_names)) if each.score >= self.threshold)
+
     def to_dict(self, k: int = 5) -> dict[str, Any]:
-        """`{source, predictions: [{label, score}]}`."""
-        return {"source": self.source, "predictions": [vars(each) for each in self.top(k)]}
+        """`{source, predictions: [{label, score}]}`; with several labels a picture also `labels`, those said."""
+        values: dict[str, Any] = {"source": self.source, "predictions": [vars(each) for each in self.top(k)]}
+        if self.threshold is not None:
+            values["labels"] = [each.label for each in self.said()]
+        return values
 
 
 @dataclass(frozen=True)
@@ -101,11 +112,12 @@ class Predictor:
         self.class_names = names or tuple(str(index) for index in range(self.classifier.num_classes))
         self._batch_size = batch_size
         self._resize = ready.resize
+        self._threshold = ready.threshold
 
     def __call__(self, picture: Picture) -> Prediction:
         """The prediction for one picture; UndecodableImage says why there is none."""
         (row,) = self.classifier(self._prepare(picture)[None])
-        return Prediction(_name(picture), self.class_names, row)
+        return Prediction(_name(picture), self.class_names, row, self._threshold)
 
     def stream(self, pictures: Iterable[Picture], *, workers: int | None = None) -> Iterator[Prediction | Failure]:
         """Predictions in the order of the pictures, in constant memory; a broken picture gives a Failure.
@@ -134,7 +146,7 @@ class Predictor:
             if isinstance(image, str):
                 yield Failure(name, image.removeprefix(f"{name}: "))
             else:
-                yield Prediction(name, self.class_names, next(remaining))
+                yield Prediction(name, self.class_names, next(remaining), self._threshold)
 
     def _prepare(self, picture: Picture) -> Pixels:
         return pixels_for(self.classifier.preprocess, picture, self._resize)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from resnetkit.tasks.labels import LabelMap
 
 
 class LabelledBatch(Protocol):
-    """A batch as the loader gives it: uint8 images `N,h,w,C` and class indices `N`."""
+    """A batch as the loader gives it: uint8 images `N,h,w,C` and class indices `N`, or targets of several labels."""
 
     @property
     def pixels(self) -> Pixels:
@@ -24,6 +24,13 @@ class LabelledBatch(Protocol):
     @property
     def labels(self) -> Tensor:
         """Class indices in the data set's order."""
+
+    @property
+    def targets(self) -> Tensor | None:
+        """`N,classes` of 0 and 1 in the data set's order where an image may have several labels, else None."""
+
+
+Measure = Literal["top1", "mean_ap"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
     """rows are true classes, columns what was said, in the model's order"""
 
+    @property
+    def headline(self) -> tuple[Measure, float]:
+        """What the best model is chosen by."""
+        return "top1", self.top1
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without the confusion matrix of many classes (over 100)."""
         values: dict[str, Any] = {
@@ -73,14 +85,17 @@ def probabilities(
     labels: LabelMap,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """All probabilities `N,classes` and the true classes `N` in the model's indices; `progress` gets images done."""
+    """All probabilities `N,classes` and the true classes in the model's indices; `progress` gets images done.
+
+    True classes are indices `N`, or `N,classes` of 0 and 1 where an image may have several labels.
+    """
     to_model = np.array(labels.to_model)
     rows: list[Probabilities] = []
     truth: list[NDArray[np.int64]] = []
 
     def seen() -> Iterator[Pixels]:
         for batch in batches:
-            truth.append(to_model[batch.labels.numpy()])
+            truth.append(_truth(batch, to_model, classifier.num_classes))
             yield batch.pixels
 
     done = 0
@@ -92,6 +107,15 @@ def probabilities(
     if not rows:
         raise DataError("there is no image to evaluate: this part of the data is empty")
     return np.concatenate(rows), np.concatenate(truth)
+
+
+def _truth(batch: LabelledBatch, to_model: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    if batch.targets is None:
+        classes: NDArray[np.int64] = to_model[batch.labels.numpy()]
+        return classes
+    several = np.zeros((len(batch.labels), num_classes), np.int64)
+    several[:, to_model] = batch.targets.numpy()
+    return several
 
 
 def score(probs: NDArray[np.float32], truth: NDArray[np.int64], class_names: tuple[str, ...] | None = None) -> Scores:

@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.tasks import Task
 from resnetkit.data.transforms import as_images, normalise
 from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 
@@ -17,6 +18,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def chances(logits: Tensor, task: Task) -> Tensor:
+    """Probabilities `N,classes`: shares of one where one class is right, a yes or no each where several may be."""
+    return torch.sigmoid(logits) if task == "multilabel" else torch.softmax(logits, dim=1)
 
 
 @final
@@ -33,6 +39,7 @@ class TorchClassifier:
         name: str = "network",
         precision: str = "float32",
         temperature: float = 1.0,
+        task: Task = "classification",
     ) -> None:
         Meaning(name=name, num_classes=num_classes, class_names=class_names, preprocess=preprocess)
         self.network = network
@@ -41,6 +48,7 @@ class TorchClassifier:
         self.preprocess = preprocess
         self.precision = precision
         self.temperature = temperature
+        self.task: Task = task
         self._name = name
         self._device = next(network.parameters()).device
 
@@ -56,7 +64,7 @@ class TorchClassifier:
         inputs = normalise(as_images(pixels).to(self._device), self.preprocess)
         with autocast(self.precision, self._device):
             logits = self.network(inputs)
-        probabilities: Probabilities = torch.softmax(logits.float() / self.temperature, dim=1).cpu().numpy()
+        probabilities: Probabilities = chances(logits.float() / self.temperature, self.task).cpu().numpy()
         return probabilities
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:

@@ -1,6 +1,6 @@
 """What training makes small: the loss of logits against answers."""
 
-from typing import final
+from typing import Literal, final
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,13 +11,17 @@ _PRESENT = 0.2
 """share of a mixed image from which a class counts as there (Wightman et al. 2021, arXiv 2110.00476, as trained)"""
 
 
+Reduction = Literal["mean", "sum"]
+
+
 @final
 class Objective:
     """The mean loss over a batch. Answers are class indices `N` or shares of each class `N,classes`.
 
     "cross_entropy": one class an image. "bce": every class is a yes or no of its own, so that an image mixed of two
     is both (Beyer et al. 2020, arXiv 2006.07159; Wightman et al. 2021, arXiv 2110.00476, section 3.2); its mean is
-    over images and classes. `smoothing` gives that share of an answer to all classes alike. `weights` `classes` makes
+    over images and, as published, over classes; or their sum over `classes`, which many yes and no of a class each do
+    not make smaller. `smoothing` gives that share of an answer to all classes alike. `weights` `classes` makes
     classes count more or less.
 
     >>> import torch
@@ -25,8 +29,10 @@ class Objective:
     True
     """
 
-    def __init__(self, loss: Loss, *, smoothing: float = 0.0, weights: Tensor | None = None) -> None:
-        self.loss, self.smoothing, self.weights = loss, smoothing, weights
+    def __init__(
+        self, loss: Loss, *, smoothing: float = 0.0, weights: Tensor | None = None, classes: Reduction = "mean"
+    ) -> None:
+        self.loss, self.smoothing, self.weights, self.classes = loss, smoothing, weights, classes
 
     def __call__(self, logits: Tensor, answers: Tensor) -> Tensor:
         """A scalar, in float32 whatever the network computes in: a sum over classes loses too much in bf16."""
@@ -36,4 +42,5 @@ class Objective:
             return F.cross_entropy(logits, answers, weight=weights, label_smoothing=self.smoothing)
         present = F.one_hot(answers, logits.shape[1]) if answers.ndim == 1 else answers > _PRESENT
         wanted = present.float() * (1 - self.smoothing) + self.smoothing / logits.shape[1]
-        return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights)
+        mean = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights)
+        return mean * logits.shape[1] if self.classes == "sum" else mean

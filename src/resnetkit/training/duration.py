@@ -156,6 +156,17 @@ def plan_budget(
     )
 
 
+def expected_seconds(network: Network, plan: Plan, train: TrainingImages, val: Loader | None, steps: int) -> float:
+    """How long `steps` steps and their validations will take, from four steps of each size on a copy.
+
+    The number of trials is fixed, so that all processes of a run make the same ones.
+    """
+    if plan.budget is not None and not plan.deterministic:
+        return 60 * plan.budget.minutes
+    measured = _measure(network, plan, train, val, 0.0, time.monotonic())
+    return steps * measured.step + steps / len(train) * measured.validating
+
+
 def _measure(
     network: Network, plan: Plan, train: TrainingImages, val: Loader | None, seconds: float, began: float
 ) -> _Measured:
@@ -192,7 +203,7 @@ def _step_seconds(network: Network, plan: Plan, train: TrainingImages, progress:
 def _validation_seconds(network: Network, plan: Plan, val: Loader) -> float:
     classifier = TorchClassifier(
         network, num_classes=plan.data.num_classes, class_names=None, preprocess=plan.preprocess,
-        precision=plan.recipe.precision,
+        precision=plan.recipe.precision, task=plan.data.task,
     )  # fmt: skip
     batches = val.batches(0)
     batch = next(batches)

@@ -19,12 +19,13 @@ from resnetkit.checkpoints import modelfile
 from resnetkit.data.balancing import class_counts, class_weights
 from resnetkit.data.loader import Batch, Loader
 from resnetkit.data.mixing import Mixing, mix, one_hot
-from resnetkit.evaluation.scoring import Scores, probabilities, score
+from resnetkit.evaluation.scoring import Measure, Scores, probabilities
+from resnetkit.evaluation.several import SeveralScores, judge, measure_of
 from resnetkit.models import Network
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.labels import LabelMap
-from resnetkit.tasks.objective import Objective
-from resnetkit.training.duration import Duration, duration_of
+from resnetkit.tasks.objective import Objective, Reduction
+from resnetkit.training.duration import Duration, duration_of, expected_seconds
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
 from resnetkit.training.learner import Learner
@@ -41,7 +42,8 @@ class Outcome:
     """How a run ended: its best epoch (from 1) with its validation scores, and the training speed."""
 
     best_epoch: int
-    best_top1: float | None
+    best_score: float | None
+    measure: Measure
     best_loss: float | None
     val_n: int
     epochs: int
@@ -78,6 +80,7 @@ def fit(
             steps=steps, parameters=sum(p.numel() for p in network.parameters()),
             total=duration.total,
             class_images=tuple(class_counts(train.source).tolist()),
+            seconds=expected_seconds(network, plan, train, val, duration.total - position.global_step),
             resumed_epoch=position.epoch if position.global_step else None, resumed_step=position.steps_done,
         )
     )  # fmt: skip
@@ -102,7 +105,8 @@ def fit(
             _stop_if_asked(interruption, run)
     return Outcome(
         best_epoch=(position.best_epoch or 0) + 1,
-        best_top1=position.best_top1 if val else None,
+        best_score=position.best_score if val else None,
+        measure=measure_of(plan.data.task),
         best_loss=position.best_loss if val else None,
         val_n=len(val.source) if val else 0,
         epochs=position.epoch,
@@ -195,19 +199,23 @@ def _objective(plan: Plan, train: TrainingImages) -> Objective:
     recipe, weights = plan.recipe, None
     if recipe.balance == "loss":
         weights = torch.from_numpy(class_weights(class_counts(train.source), recipe.balance_beta)).float()
-    return Objective(recipe.loss, smoothing=recipe.label_smoothing, weights=weights)
+    # With the mean over classes the usual rates were ten times too small for ten labels (mean average precision of two
+    # digits side by side after 10 epochs 0.29, with ten times the rate 0.72).
+    classes: Reduction = "sum" if plan.data.task == "multilabel" else "mean"
+    return Objective(recipe.loss, smoothing=recipe.label_smoothing, weights=weights, classes=classes)
 
 
-def _validate(network: nn.Module, plan: Plan, val: Loader) -> Scores:
+def _validate(network: nn.Module, plan: Plan, val: Loader) -> Scores | SeveralScores:
     classifier = TorchClassifier(
         network,
         num_classes=plan.data.num_classes,
         class_names=plan.data.class_names,
         preprocess=plan.preprocess,
         precision=plan.recipe.precision,
+        task=plan.data.task,
     )
     same = LabelMap(tuple(range(plan.data.num_classes)))
-    return score(*probabilities(classifier, val.batches(0), same), plan.data.class_names)
+    return judge(*probabilities(classifier, val.batches(0), same), plan.data.class_names)
 
 
 def _end_epoch(
@@ -216,7 +224,7 @@ def _end_epoch(
     run: Run,
     train: TrainingImages,
     position: Position,
-    scores: Scores | None,
+    scores: Scores | SeveralScores | None,
     best: bool,
     duration: Duration,
     pace: "_Pace",
@@ -230,13 +238,13 @@ def _end_epoch(
     if best:
         modelfile.save(run.model, network.state_dict(), _card(plan, epoch, scores))
         if scores:
-            position = replace(position, best_epoch=epoch, best_top1=scores.top1, best_loss=scores.loss)
+            position = replace(position, best_epoch=epoch, best_score=scores.headline[1], best_loss=scores.loss)
         else:
             position = replace(position, best_epoch=epoch)
     ended = EpochEnded(
         epoch=epoch + 1, epochs=_epochs(duration, position, len(train)),
         loss=position.loss_sum / position.images, accuracy=position.right / position.images,
-        val_loss=scores.loss if scores else None, val_top1=scores.top1 if scores else None,
+        val_loss=scores.loss if scores else None, val_score=scores.headline[1] if scores else None,
         val_n=scores.n if scores else 0, best=best,
         images_per_second=pace.images_per_second, waited=pace.waited_share, seconds=position.seconds,
         seconds_left=duration.seconds_left(position, pace.seconds_a_step),
@@ -245,7 +253,7 @@ def _end_epoch(
         epoch,
         {
             "train_loss": ended.loss, "train_top1": ended.accuracy, "val_loss": ended.val_loss,
-            "val_top1": ended.val_top1, "val_n": ended.val_n, "best": best,
+            f"val_{measure_of(plan.data.task)}": ended.val_score, "val_n": ended.val_n, "best": best,
             "images_per_second": round(ended.images_per_second, 2), "waited": round(ended.waited, 4),
             "seconds": round(position.seconds, 3),
         },
@@ -256,10 +264,11 @@ def _end_epoch(
     )
 
 
-def _card(plan: Plan, epoch: int, scores: Scores | None) -> modelfile.ModelCard:
+def _card(plan: Plan, epoch: int, scores: Scores | SeveralScores | None) -> modelfile.ModelCard:
     measured: dict[str, Any] = {}
     if scores:
-        measured["val"] = {"n": scores.n, "top1": scores.top1, "loss": scores.loss, "top1_ci95": list(scores.top1_ci95)}
+        few = {"n", "top1", "top1_ci95", "mean_ap", "f1", "loss"}
+        measured["val"] = {key: value for key, value in scores.to_dict().items() if key in few}
     return modelfile.ModelCard(
         architecture=plan.model.name,
         row=plan.model.row,
@@ -267,6 +276,8 @@ def _card(plan: Plan, epoch: int, scores: Scores | None) -> modelfile.ModelCard:
         in_chans=plan.model.in_chans,
         class_names=plan.data.class_names,
         preprocess=plan.preprocess,
+        task=plan.data.task,
+        threshold=scores.threshold if isinstance(scores, SeveralScores) else None,
         training={"epoch": epoch + 1, **plan.to_dict()},
         scores=measured,
     )
@@ -276,8 +287,8 @@ def _validate_every(plan: Plan) -> int:
     return 1 if plan.budget is None else plan.budget.validate_every
 
 
-def _better(scores: Scores, position: Position) -> bool:
-    return (scores.top1, -scores.loss) > (position.best_top1, -position.best_loss)
+def _better(scores: Scores | SeveralScores, position: Position) -> bool:
+    return (scores.headline[1], -scores.loss) > (position.best_score, -position.best_loss)
 
 
 def _epochs(duration: Duration, position: Position, steps: int) -> int:

@@ -9,6 +9,7 @@ import yaml
 from resnetkit.catalog.architectures import Architecture, row_from_dict, row_to_dict
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
+from resnetkit.catalog.tasks import Task
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.errors import InvalidArgument, RunError
 
@@ -23,6 +24,7 @@ class DataPlan:
     num_classes: int
     val_share: float
     split_seed: int
+    task: Task = "classification"
     skip_broken: bool = False
     cache_side: int | None = None
     """the short side at which decoded pixels are kept on disk; None: files are decoded anew in each epoch"""

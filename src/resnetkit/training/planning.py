@@ -137,8 +137,6 @@ def check_trainable(dataset: DataSet) -> None:
     """Whether there is something to learn; DataError says what is missing."""
     if dataset.num_classes < 2:
         raise DataError(f"{dataset.name} has one class: a classifier needs at least two, each in a folder of its own")
-    if dataset.several_labels:
-        raise DataError(f"{dataset.name} has images with several labels: training takes one label an image so far")
     n = len(dataset.split("train"))
     if n < 2:
         raise DataError(f"{dataset.name} has {n} training image(s): at least two are needed")

@@ -20,6 +20,8 @@ class Began:
     """steps from the first to the last; where the plan's budget ends the run, an estimate"""
     class_images: tuple[int, ...]
     """training images of each class"""
+    seconds: float
+    """that the rest of it is expected to take"""
     resumed_epoch: int | None
     resumed_step: int
 
@@ -56,7 +58,8 @@ class EpochEnded:
     loss: float
     accuracy: float
     val_loss: float | None
-    val_top1: float | None
+    val_score: float | None
+    """accuracy, or of several labels the mean average precision"""
     val_n: int
     best: bool
     images_per_second: float

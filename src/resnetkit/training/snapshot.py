@@ -42,7 +42,7 @@ class Position:
     epoch_progress: float = 0.0
     """the same at the beginning of the epoch"""
     best_epoch: int | None = None
-    best_top1: float = -1.0
+    best_score: float = -1.0
     best_loss: float = float("inf")
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch._inductor.exc import InductorError
 
+from resnetkit.catalog.tasks import Task
 from resnetkit.data.transforms import as_images, normalise
 from resnetkit.models import fold
+from resnetkit.tasks.classifier import chances
 from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 
 
@@ -18,7 +20,7 @@ from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 class CompiledTorchClassifier:
     """Compiled for each size of batch; where this machine cannot compile it computes uncompiled, and `note` says so."""
 
-    def __init__(self, network: nn.Module, meaning: Meaning, *, precision: str, temperature: float) -> None:
+    def __init__(self, network: nn.Module, meaning: Meaning, *, precision: str, temperature: float, task: Task) -> None:
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         folded = fold(network).to(device="cpu", dtype=self._dtype)
         self._network: Any = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -26,7 +28,7 @@ class CompiledTorchClassifier:
             warnings.simplefilter("ignore")
             import_module("torch.utils.mkldnn")
         self._run: Any = torch.compile(self._network, dynamic=False, options={"freezing": True})
-        self._precision, self._temperature = precision, temperature
+        self._precision, self._temperature, self._task = precision, temperature, task
         self.class_names, self.num_classes = meaning.class_names, meaning.num_classes
         self.preprocess = meaning.preprocess
         self._name = meaning.name
@@ -42,7 +44,7 @@ class CompiledTorchClassifier:
         with torch.no_grad():  # freezing does not know inference mode
             inputs = normalise(as_images(pixels), self.preprocess).to(self._dtype)
             logits = self._logits(inputs)
-            probabilities: Probabilities = torch.softmax(logits.float() / self._temperature, dim=1).numpy()
+            probabilities: Probabilities = chances(logits.float() / self._temperature, self._task).numpy()
         return probabilities
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
