@@ -22,6 +22,7 @@ _HOMES = {
     "create_model": "resnetkit.api.networks",
     "describe": "resnetkit.api.describing",
     "evaluate": "resnetkit.api.evaluating",
+    "export": "resnetkit.api.exporting",
     "list_models": "resnetkit.api.catalogue",
     "load": "resnetkit.api.networks",
     "predict": "resnetkit.api.predicting",
@@ -32,6 +33,7 @@ _HOMES = {
     "resnet34": "resnetkit.api.networks",
     "resnet50": "resnetkit.api.networks",
     "train": "resnetkit.api.training",
+    "verify": "resnetkit.api.verifying",
 }
 
 if TYPE_CHECKING:
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
     from resnetkit.api.checking import check
     from resnetkit.api.describing import describe
     from resnetkit.api.evaluating import evaluate
+    from resnetkit.api.exporting import export
     from resnetkit.api.networks import create_model, load, resnet18, resnet34, resnet50, resnet101, resnet152
     from resnetkit.api.predicting import predict
     from resnetkit.api.training import train
+    from resnetkit.api.verifying import verify
     from resnetkit.catalog.architectures import architecture
     from resnetkit.deployment.predictor import Predictor
     from resnetkit.errors import ResnetkitError
@@ -56,6 +60,7 @@ __all__ = [
     "create_model",
     "describe",
     "evaluate",
+    "export",
     "list_models",
     "load",
     "predict",
@@ -65,6 +70,7 @@ __all__ = [
     "resnet101",
     "resnet152",
     "train",
+    "verify",
 ]
 
 

@@ -93,3 +93,7 @@ class RunError(ResnetkitError):
 
 class MissingExtra(ResnetkitError):
     """An optional package that this verb needs; the message names the extra to install."""
+
+
+class ExportFailed(ResnetkitError):
+    """An export that would not say what the network says; nothing was written."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save as to_bytes
 
-import resnetkit as rk
+import resnetkit
 from resnetkit import downloads
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.pretrained import Pretrained, pretrained
@@ -145,7 +145,7 @@ from pathlib import Path
 from resnetkit.downloads import download
 download({server.url + "/file.bin"!r}, Path({str(tmp_path / "file.bin")!r}), sha256={SHA256!r})
 """
-    here = {**os.environ, "PYTHONPATH": str(Path(rk.__file__).parents[1])}
+    here = {**os.environ, "PYTHONPATH": str(Path(resnetkit.__file__).parents[1])}
     processes = [subprocess.Popen([sys.executable, "-c", code], env=here) for _ in range(5)]
     assert [process.wait(120) for process in processes] == [0] * 5
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
@@ -215,24 +215,6 @@ def test_from_the_server_into_a_network(server: Server, tmp_path: Path) -> None:
     loaded = load_published(weights, architecture("resnet20"))
     assert list(loaded) == list(state)
     assert all(torch.equal(loaded[key], state[key]) for key in state)
-
-
-def test_a_published_network_by_its_name(server: Server) -> None:
-    """From a name to a network for other classes, with what its licence says."""
-    name = "resnet18.fb_ssl_yfcc100m_ft_in1k"
-    published = build(architecture("resnet18")).state_dict()
-    content = to_bytes(published)
-    server.files[f"/timm/{name}/resolve/main/model.safetensors"] = content
-    server.headers["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
-    with pytest.warns(UserWarning, match=r"may not be used commercially \(cc-by-nc-4.0\)"):
-        network = rk.create_model(name, pretrained=True, num_classes=7)
-    assert torch.equal(network.get_parameter("layer4.1.conv2.weight"), published["layer4.1.conv2.weight"])
-    assert network.get_parameter("fc.weight").shape == (7, 512)
-    downloads_so_far = len(server.gets)
-    with pytest.warns(UserWarning, match="commercially"):
-        again = rk.create_model(name, pretrained=True)
-    assert torch.equal(again.get_parameter("fc.weight"), published["fc.weight"])
-    assert len(server.gets) == downloads_so_far == 1
 
 
 def test_other_classes_and_channels() -> None:

@@ -37,7 +37,9 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("verb", ["demo", "list", "describe", "train", "evaluate", "predict", "adopt"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "list", "describe", "train", "evaluate", "predict", "export", "verify", "adopt"]
+)
 def test_every_verb_explains_itself_with_an_example(run_command, verb: str):
     code, out, _ = run_command(verb, "--help")
     assert code == 0
@@ -179,3 +181,18 @@ def test_formats_exclude_each_other(run_command, digits_run: Path):
     code, _, err = run_command("predict", digits_run, "x.png", "--csv", "--json")
     assert code == 1
     assert "choose one" in err
+
+
+def test_export_and_verify(run_command, digits_run: Path, tmp_path: Path):
+    code, out, _ = run_command("export", digits_run, "--output", tmp_path, "--json")
+    result = json.loads(out)
+    assert (code, result["path"], result["input"]) == (0, str(tmp_path / "model.onnx"), "picture")
+    code, out, _ = run_command("verify", tmp_path)
+    assert code == 0
+    assert "golden   right" in out
+    code, out, _ = run_command("verify", tmp_path / "model.onnx", "--json")
+    assert (code, json.loads(out)["passed"]) == (0, True)
+    code, _, err = run_command("export", digits_run, "--int8")
+    assert (code, "--calibrate DATA go together" in err) == (1, True)
+    code, _, err = run_command("verify", digits_run)
+    assert (code, "is no exported file" in err) == (1, True)

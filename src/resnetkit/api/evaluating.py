@@ -61,7 +61,7 @@ def evaluate(
     """
     opened = open_model(model, stated)
     card = opened.card
-    dataset, notes = _open_as_trained(data, card)
+    dataset, notes = open_as_trained(data, card)
     if dataset.several_labels != (card.task == "multilabel"):
         one, several = "one label an image", "several labels an image"
         has, knows = (several, one) if dataset.several_labels else (one, several)
@@ -88,7 +88,7 @@ def evaluate(
     )
 
 
-def _open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[str, ...]]:
+def open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[str, ...]]:
     """The data, split as the model's own run split it if it is the data of that run."""
     channels = 1 if card.in_chans == 1 else 3
     trained = card.training.get("data", {})

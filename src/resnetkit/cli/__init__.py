@@ -51,6 +51,16 @@ _VERBS = {
         "Measure how fast a model computes here, in each runtime.",
         "resnetkit benchmark resnet50 --batch-size 16",
     ),
+    "export": (
+        "export:export_command",
+        "Write a network as a file that other runtimes take.",
+        "resnetkit export runs/train --format onnx",
+    ),
+    "verify": (
+        "verify:verify_command",
+        "Check that an exported file still says what its network said.",
+        "resnetkit verify runs/train/export/model.onnx",
+    ),
     "adopt": (
         "adopt:adopt_command",
         "Turn a stranger's checkpoint into a model file.",

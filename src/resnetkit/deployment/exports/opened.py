@@ -1,0 +1,183 @@
+"""An exported file opened again: ONNX and OpenVINO without torch, and torch's own with it.
+
+What it is asked is what a stranger's program would ask it: `run` takes the file's own input and gives its own output.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.decode import Pixels
+from resnetkit.deployment.exports.card import KEY, ExportCard, read_card
+from resnetkit.deployment.exports.extras import needs, silent_openvino
+from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+"""of the file that stands for the whole export"""
+
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+
+
+@final
+class ExportedModel:
+    """An exported file, ready to answer. `run` takes what the file takes and gives what it gives."""
+
+    def __init__(self, path: Path, card: ExportCard, runtime: str, run: Run) -> None:
+        self.path = path
+        self.card = card
+        self.run = run
+        self._runtime = runtime
+
+    def answer(self, pictures: Sequence[Pixels]) -> NDArray[np.float32]:
+        """Probabilities `N,classes` of uint8 pictures `H,W,C`; those of a `tensor` file have the network's size.
+
+        Neighbours of one size are computed together.
+        """
+        rows = [self._probabilities(np.stack(list(group))) for _, group in groupby(pictures, key=lambda one: one.shape)]
+        return np.concatenate(rows)
+
+    def _probabilities(self, batch: Pixels) -> NDArray[np.float32]:
+        if self.card.input == "picture":
+            return self.run(batch)
+        if batch.shape[1:3] != self.card.preprocess.size:
+            raise InvalidArgument(
+                f"{self.path} is the bare network: it takes pictures of {self.card.preprocess.size} alone; "
+                "export with --input picture for other sizes"
+            )
+        return softmax(self.run(normalised(batch, self.card.preprocess)) / (self.card.temperature or 1.0))
+
+    @property
+    def description(self) -> str:
+        """Network, precision, runtime."""
+        return f"{self.card.name} · {self.card.precision} · {self._runtime}"
+
+
+def normalised(batch: Pixels, row: Preprocess) -> NDArray[np.float32]:
+    """uint8 `N,h,w,C` → float32 `N,C,h,w`, as the network takes it."""
+    mean, std = np.array(row.mean, np.float32), np.array(row.std, np.float32)
+    return np.ascontiguousarray(((batch.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2), np.float32)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits `N,classes`."""
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def exported_file(spec: str | os.PathLike[str]) -> Path | None:
+    """The exported file that a MODEL names, itself or as the folder it lies in; None if it names none."""
+    path = Path(spec)
+    if path.suffix.lower() in SUFFIXES.values():
+        return path
+    if path.is_dir() and not (path / "model.safetensors").exists():
+        return next((path / f"model{end}" for end in SUFFIXES.values() if (path / f"model{end}").is_file()), None)
+    return None
+
+
+def open_exported(path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedModel:
+    """The exported file, ready; `CheckpointError` says what is wrong with it, `MissingExtra` what it needs."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}: give one that `resnetkit export` wrote")
+    opened = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_torch}[path.suffix.lower()]
+    return opened(path, threads)
+
+
+def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
+    with _reading(path):
+        # As bytes, so that a hostile file has no folder in which to find tensors "outside".
+        session = onnx_session(path.read_bytes(), threads)
+        text = session.get_modelmeta().custom_metadata_map.get(KEY)
+        inputs = [entry.name for entry in session.get_inputs()]
+    card = read_card(text, str(path))
+    _check_ends(path, card, inputs)
+    return ExportedModel(path, card, "ONNX Runtime", onnx_run(session))
+
+
+def onnx_session(content: bytes, threads: int | None = None) -> Any:
+    """ONNX Runtime's session for a model."""
+    with needs("onnx", "an ONNX model"):
+        import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong comes as an exception
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_run(session: Any) -> Run:
+    """The session as a function."""
+    (entry,) = session.get_inputs()
+
+    def run(batch: NDArray[Any]) -> NDArray[np.float32]:
+        (output,) = session.run(None, {entry.name: batch})
+        answers: NDArray[np.float32] = output
+        return answers
+
+    return run
+
+
+def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
+    openvino = silent_openvino()
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise CheckpointError(f"there is no file {weights}: the numbers of {path.name} lie there, copy both")
+    with _reading(path):
+        model = openvino.Core().read_model(path)
+        text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+        card = read_card(text, str(path))
+        with weights.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != card.weights_sha256:
+                raise CheckpointError(f"{weights} is not the one that {path.name} was written with: export again")
+        _check_ends(path, card, [name for entry in model.inputs for name in entry.names])
+        run = openvino_run(model, threads)
+    return ExportedModel(path, card, "OpenVINO", run)
+
+
+def openvino_run(model: Any, threads: int | None = None) -> Run:
+    """An OpenVINO model as a function, in the precision it was written in."""
+    openvino = silent_openvino()
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    def run(batch: NDArray[Any]) -> NDArray[np.float32]:
+        answers: NDArray[np.float32] = compiled(batch)[0].copy()
+        return answers
+
+    return run
+
+
+def _open_torch(path: Path, threads: int | None) -> ExportedModel:
+    from resnetkit.deployment.exports.torch_program import open_program  # torch is imported for torch's own files alone
+
+    with _reading(path):
+        text, run = open_program(path)
+    return ExportedModel(path, read_card(text, str(path)), "torch", run)
+
+
+def _check_ends(path: Path, card: ExportCard, inputs: list[str]) -> None:
+    if inputs != [card.input]:
+        raise CheckpointError(f"{path} takes {', '.join(inputs)}, but its metadata says {card.input}: export again")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Runtimes raise what they like about a damaged file; a person is told in one line."""
+    try:
+        yield
+    except ResnetkitError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+        raise CheckpointError(f"{path} cannot be read ({reason}): it is damaged or no exported model") from error

@@ -1,0 +1,128 @@
+"""A network becomes a file that other runtimes take, checked against the network before it is written."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from resnetkit import __version__
+from resnetkit.data.preparing import prepare
+from resnetkit.data.transforms import resize_pixels
+from resnetkit.deployment.exports.acceptance import Comparison
+from resnetkit.deployment.exports.card import ExportCard, Golden, Input, golden, golden_picture
+from resnetkit.deployment.exports.formats import FORMATS, FormatName
+from resnetkit.deployment.exports.graphs import Graph, module_of, ready
+from resnetkit.deployment.exports.opened import SUFFIXES, ExportedModel
+from resnetkit.deployment.exports.quantising import Int8, accepted, quantise
+from resnetkit.deployment.exports.verification import GoldenCheck, check_golden, golden_batch
+from resnetkit.deployment.opening import OpenedModel
+from resnetkit.errors import ExportFailed, InvalidArgument
+
+_PACKAGES: dict[FormatName, tuple[str, ...]] = {
+    "onnx": ("torch", "onnx", "onnxruntime"), "openvino": ("torch", "openvino"), "torch": ("torch",),
+}  # fmt: skip
+_RUNTIMES: dict[FormatName, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch"}
+
+_CLOSE = 0.01
+"""how far a probability may be from what `evaluate` says of the same picture, whose resizing rounds otherwise"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how near to its golden answer it came in its own runtime."""
+
+    path: Path
+    card: ExportCard
+    golden: GoldenCheck
+    comparison: Comparison | None
+    """int8 beside float32"""
+
+
+def export_path(output: Path, format_: FormatName) -> Path:
+    """Where the file goes: `output` itself if it ends as the format's files do, else into it as into a folder.
+
+    >>> export_path(Path("out"), "onnx").as_posix(), export_path(Path("net.xml"), "openvino").as_posix()
+    ('out/model.onnx', 'net.xml')
+    """
+    suffix = SUFFIXES[format_]
+    return output if output.suffix.lower() == suffix else output / f"model{suffix}"
+
+
+def export_model(
+    opened: OpenedModel, output: Path, format_: FormatName, input_: Input, int8: Int8 | None = None
+) -> Export:
+    """Convert, check, write. Raises ExportFailed where the file would not say what the network says."""
+    kind, path = FORMATS[format_], export_path(output, format_)
+    if int8 and format_ == "torch":
+        raise InvalidArgument("torch files stay in float32: for int8 choose --format onnx or openvino")
+    inner: Graph = "pixels" if int8 and input_ == "picture" else input_
+    model = kind.convert(opened.network, opened.card, inner)
+    quantised, operations = quantise(kind, model, opened, inner, int8) if int8 else (None, (0, 0))
+    if inner != input_:
+        model = kind.with_preprocessing(model, opened.card)
+        quantised = kind.with_preprocessing(quantised, opened.card)
+    exported = ExportedModel(path, _card(opened, format_, input_), _RUNTIMES[format_], kind.run(model))
+    check = check_golden(exported)
+    if not check.passed:
+        raise ExportFailed(
+            f"{opened.name} as {format_} answers its golden picture {check.difference:.2g} away from the network "
+            f"(bound {check.bound:.2g}): nothing was written; report this with the model's name"
+        )
+    card, comparison = exported.card, None
+    if int8:
+        candidate = ExportedModel(path, card, _RUNTIMES[format_], kind.run(quantised))
+        card, comparison = accepted(candidate, exported, opened, int8, operations)
+        model = quantised
+    kind.write(model, card, path)
+    return Export(path, card, check, comparison)
+
+
+def _card(opened: OpenedModel, format_: FormatName, input_: Input) -> ExportCard:
+    card = opened.card
+    picture = golden_picture(card.preprocess, input_)
+    draft = ExportCard(
+        name=opened.name,
+        input=input_,
+        num_classes=card.num_classes,
+        preprocess=card.preprocess,
+        golden=golden(picture, np.zeros(card.num_classes, np.float32)),
+        class_names=card.class_names,
+        temperature=card.temperature,
+        licence=card.licence,
+        source_sha256=_sha256(opened.source),
+        training={"data": dict(card.training.get("data", {}))},
+        made_with={"resnetkit": __version__} | {name: version(name) for name in _PACKAGES[format_]},
+    )
+    return replace(draft, golden=_expected(opened, draft))
+
+
+def _expected(opened: OpenedModel, draft: ExportCard) -> Golden:
+    """The golden answer: what torch makes of the graph, if that is what `evaluate` would say."""
+    picture = draft.golden.picture()
+    module = module_of(ready(opened.network), opened.card, draft.input)
+    model = ExportedModel(Path(), draft, "torch", lambda batch: module(torch.from_numpy(batch)).numpy())
+    with torch.inference_mode():
+        answer = model.run(golden_batch(model))[0]
+        said = model.answer([picture])[0]
+    # A tensor file's golden picture has the network's size, where evaluate would resize and crop once more.
+    pixels = picture[None]
+    if draft.input == "picture":
+        pixels = prepare(pixels, opened.preprocess, resize_pixels)
+    wanted = opened.classifier()(pixels)[0]
+    difference = float(np.abs(said - wanted).max())
+    if not difference <= _CLOSE:
+        raise ExportFailed(
+            f"{opened.name}: the graph's probabilities are {difference:.2g} away from evaluate's: nothing was written; "
+            "a network that is not trained, or broken, may do this"
+        )
+    return golden(picture, answer)
+
+
+def _sha256(source: Path | None) -> str | None:
+    if source is None:
+        return None
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,119 @@
+"""int8 that can be trusted: calibrated on real pictures, judged on others, counted, and refused where it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import resnetkit as rk
+from resnetkit.deployment.exports.acceptance import Bounds, Comparison
+from resnetkit.deployment.exports.formats import FORMATS
+from resnetkit.deployment.exports.opened import open_exported
+from resnetkit.deployment.exports.quantising import balanced
+from resnetkit.errors import ExportFailed, InvalidArgument
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_int8_is_accepted_on_real_digits_and_says_so(digits_run: Path, tmp_path: Path, name: str):
+    done = rk.export(
+        digits_run, tmp_path, format=name, calibrate="digits", bounds=Bounds(max_loss=0.05, min_agreement=0.9)
+    )
+    card = open_exported(done.path).card
+    report = card.quantisation
+    assert card.precision == "int8"
+    assert report["acceptance"]["n"] == 144
+    assert report["calibration_images"] == 300
+    assert (report["calibration_split"], report["acceptance_split"], report["forced"]) == ("train", "val", False)
+    assert report["int8_operations"] >= 0.8 * report["operations"] > 10
+    assert rk.verify(done.path).passed
+    floats = rk.export(digits_run, tmp_path / "float32", format=name).path
+    result = rk.verify(done.path, "digits", against=floats)
+    assert result.comparison.n == 360
+    assert result.comparison.top1 > 0.8
+    assert result.comparison.agreement >= 0.9
+
+
+def test_what_is_refused_is_written_only_by_force(digits_run: Path, tmp_path: Path):
+    never = Bounds(max_loss=-1.0)
+    with pytest.raises(ExportFailed, match="int8 is refused on the val part of digits"):
+        rk.export(digits_run, tmp_path, format="openvino", calibrate="digits", bounds=never, calibration_images=20)
+    assert list(tmp_path.iterdir()) == []
+    done = rk.export(
+        digits_run, tmp_path, format="openvino", calibrate="digits", bounds=never, calibration_images=20, force=True
+    )
+    report = open_exported(done.path).card.quantisation
+    assert report["forced"]
+    assert "top-1 falls by" in report["objections"][0]
+    assert any("by force" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_model_that_stayed_in_float_does_not_pass_as_int8(digits_run, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(type(FORMATS[name]), "quantised", lambda self, model, batches: model)
+    with pytest.raises(ExportFailed, match="only 0 of"):
+        rk.export(digits_run, tmp_path, format=name, calibrate="digits", force=True)
+
+
+def test_torch_files_stay_in_float(digits_run: Path, tmp_path: Path):
+    with pytest.raises(InvalidArgument, match="choose --format onnx or openvino"):
+        rk.export(digits_run, tmp_path, format="torch", calibrate="digits")
+
+
+def test_quantising_opens_no_socket(digits_run: Path, tmp_path: Path):
+    script = (
+        "import sys\nseen = []\n"
+        "sys.addaudithook(lambda event, args: seen.append(event) if event.startswith('socket.') else None)\n"
+        "import resnetkit as rk\n"
+        f"rk.export({str(digits_run)!r}, {str(tmp_path)!r}, format='openvino', calibrate='digits',"
+        " calibration_images=10, force=True)\n"
+        "assert 'nncf' in sys.modules\n"
+        "print(seen)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_the_gate_measures_what_it_says():
+    both = Comparison(
+        n=1000, top1=0.894, reference_top1=0.9, agreement=0.985, max_difference=0.1,
+        milliseconds=1.0, reference_milliseconds=2.0,
+    )  # fmt: skip
+    assert len(both.objections(Bounds())) == 2
+    assert both.objections(Bounds(max_loss=0.006, min_agreement=0.985)) == []
+    assert len(both.objections(Bounds(max_loss=0.0059, min_agreement=0.985))) == 1
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.integers(1, 250))
+def test_calibration_is_as_even_over_the_classes_as_there_are_images(labels: list[int], count: int):
+    array = np.array(labels)
+    chosen = balanced(array, count)
+    assert len(set(chosen.tolist())) == len(chosen) == min(count, len(array))
+    sizes, taken = np.bincount(array, minlength=6), np.bincount(array[chosen], minlength=6)
+    most = taken.max()
+    assert all(taken[c] >= most - 1 or taken[c] == sizes[c] for c in range(6))
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_real_cifar_network_passes(real_data: Path, tmp_path: Path, name: str):
+    weights, data = real_data / "weights" / "cifar" / "resnet20-12fca82f.th", real_data / "cifar10_20k.npz"
+    both = rk.export(weights, tmp_path, format=name, calibrate=data, bounds=Bounds(max_loss=0.003)).comparison
+    assert both.n == 1000
+    assert both.reference_top1 > 0.95  # of images it was trained on
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["resnet20-12fca82f", "resnet56-4bfd9763"])
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_real_cifar_networks_lose_at_most_three_tenths_of_a_point(real_data, tmp_path, name: str, weights: str):
+    file, data = real_data / "weights" / "cifar" / f"{weights}.th", real_data / "cifar10_20k.npz"
+    int8 = rk.export(file, tmp_path / "int8", format=name, calibrate=data)
+    floats = rk.export(file, tmp_path / "float32", format=name)
+    both = rk.verify(int8.path, data, against=floats.path, split="test").comparison
+    print(json.dumps({"format": name, "weights": weights, **both.to_dict()}))
+    assert both.n == 10_000
+    assert both.reference_top1 - both.top1 <= 0.003
