@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resnetkit.models.freezing import freeze_norms
 from torch import Tensor, nn
 
 from resnetkit.catalog.architectures import ARCHITECTURES
 from resnetkit.errors import InvalidArgument
 from resnetkit.models import Network, build
 from resnetkit.training import fusion, kernels
+from resnetkit.training.freezing import freeze_norms
 from resnetkit.training.fusion import fused_forward
 from resnetkit.training.running import choose_kernels, forward_of
 
