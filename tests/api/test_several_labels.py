@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn import metrics
 
@@ -13,6 +14,9 @@ from resnetkit.api.training import train
 from resnetkit.checkpoints.modelfile import read
 from resnetkit.cli import main
 from resnetkit.data.opening import open_data
+from resnetkit.deployment.conversion import program as converted
+from resnetkit.deployment.exports.graphs import program
+from resnetkit.deployment.opening import open_model
 from resnetkit.deployment.predictor import Predictor
 from resnetkit.errors import DataError, InvalidArgument
 
@@ -108,3 +112,12 @@ def test_questions_are_not_mixed(data: Path, run: Path, tmp_path: Path):
         evaluate(run, "digits")
     with pytest.raises(InvalidArgument, match="cross_entropy takes one label"):
         train(data, loss="cross_entropy", output=tmp_path / "no")
+
+
+def test_a_runtime_that_would_answer_with_one_label_is_not_written(run: Path):
+    opened = open_model(run)
+    with pytest.raises(InvalidArgument, match="one label a picture so far"):
+        program(opened.network, opened.card, "pixels")
+    compiled = converted(opened.network, opened.card).module()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *opened.preprocess.size, 1), np.uint8)
+    np.testing.assert_allclose(compiled(torch.from_numpy(pixels)).numpy(), opened.classifier()(pixels), atol=1e-5)

@@ -68,6 +68,8 @@ def program(network: nn.Module, card: ModelCard, graph: Graph) -> ExportedProgra
     """The network as a torch program with a free batch. It shares no weights with the network, which stays as it is."""
     if card.num_classes < 1:
         raise InvalidArgument("the network has no classifier (num_classes=0): it gives features, which are no answer")
+    if card.task == "multilabel":
+        raise InvalidArgument("exports answer with one label a picture so far: predict with the model file itself")
     return exported(module_of(ready(network), card, graph), graph, card)
 
 
