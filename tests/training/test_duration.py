@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from tests.training.test_interruption import ENVIRONMENT, assert_same_end, kill, start, wait_for_step
@@ -37,6 +37,7 @@ def stepped(position: Position) -> Position:
     )
 
 
+@settings(deadline=None)  # a busy machine is no fault of the clock
 @given(
     paces=st.lists(st.floats(0.01, 0.5), min_size=1, max_size=12),
     estimate=st.integers(1, 10_000),
