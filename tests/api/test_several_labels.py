@@ -10,11 +10,11 @@ from PIL import Image
 from sklearn import metrics
 
 from resnetkit.api.evaluating import evaluate
+from resnetkit.api.exporting import export
 from resnetkit.api.training import train
 from resnetkit.checkpoints.modelfile import read
 from resnetkit.cli import main
 from resnetkit.data.opening import open_data
-from resnetkit.deployment.conversion import program as converted
 from resnetkit.deployment.exports.graphs import program
 from resnetkit.deployment.opening import open_model
 from resnetkit.deployment.predictor import Predictor
@@ -114,10 +114,22 @@ def test_questions_are_not_mixed(data: Path, run: Path, tmp_path: Path):
         train(data, loss="cross_entropy", output=tmp_path / "no")
 
 
-def test_a_runtime_that_would_answer_with_one_label_is_not_written(run: Path):
+def test_a_graph_for_other_runtimes_gives_a_yes_or_no_each(run: Path):
     opened = open_model(run)
-    with pytest.raises(InvalidArgument, match="one label a picture so far"):
-        program(opened.network, opened.card, "pixels")
-    compiled = converted(opened.network, opened.card).module()
+    graph = program(opened.network, opened.card, "pixels").module()
     pixels = np.random.default_rng(0).integers(0, 256, (3, *opened.preprocess.size, 1), np.uint8)
-    np.testing.assert_allclose(compiled(torch.from_numpy(pixels)).numpy(), opened.classifier()(pixels), atol=1e-5)
+    np.testing.assert_allclose(graph(torch.from_numpy(pixels)).numpy(), opened.classifier()(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("input_", ["picture", "tensor"])
+def test_an_export_knows_several_labels_too(data: Path, run: Path, tmp_path: Path, input_: str):
+    file = export(run, tmp_path, input=input_).path
+    wanted, got = evaluate(run, data, split="test").scores, evaluate(file, data, split="test").scores
+    assert abs(got.mean_ap - wanted.mean_ap) < 1e-3
+    assert got.threshold == wanted.threshold
+    images, _ = pairs("test", 20, 2)
+    own, other = Predictor(run), Predictor(file)
+    for image in images:
+        one, same = own(image), other(image)
+        assert np.abs(one.probabilities - same.probabilities).max() < 0.01
+        assert same.threshold == one.threshold is not None

@@ -146,7 +146,7 @@ def test_a_missing_package_names_the_extra(
     for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtra, match=r"pip install 'resnetkit\[(onnx|openvino)\]'"):
+    with pytest.raises(MissingExtra, match=r'pip install "resnetkit\[(onnx|openvino)\]"'):
         build(opened, backend, "float32", Lanes.of("latency"))
 
 

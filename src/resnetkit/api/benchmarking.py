@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from resnetkit.api.describing import describe
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data
 from resnetkit.data.transforms import EvalTransform
@@ -18,12 +20,19 @@ from resnetkit.deployment.backends.artefacts import processor, version_of
 from resnetkit.deployment.backends.lanes import Lanes, Mode, usable_cores
 from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
 from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed, meaning_of
-from resnetkit.deployment.opening import OpenedModel, open_model
+from resnetkit.deployment.choosing import opened
+from resnetkit.deployment.exports.classifier import ExportedClassifier, backend_of, check_asked
+from resnetkit.deployment.exports.int8_openvino import quantised
+from resnetkit.deployment.exports.opened import ExportedModel
+from resnetkit.deployment.exports.to_openvino import to_openvino
+from resnetkit.deployment.opening import OpenedModel
 from resnetkit.deployment.probing import agreement
-from resnetkit.deployment.quantising import quantised
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.contract import Classifier, Pixels
+
+Cell = tuple[str, str, Mode, int]
+"""backend, precision, mode, batch"""
 
 _CALIBRATION_IMAGES = 300
 _LIMIT_SIDE = 2048
@@ -41,8 +50,8 @@ class Measurement:
     """median over the rounds"""
     p50_ms: float
     """from a batch given to its answer, in the median; with several under way, between two answers"""
-    top1_agreement: float
-    """share of the images on which it says what torch says in float32"""
+    top1_agreement: float | None
+    """share of the images on which it says what torch says in float32; None: an exported file has no torch beside it"""
     limit_share: float | None
     """of what the machine's matrix product reaches at this precision"""
 
@@ -53,8 +62,8 @@ class Benchmark:
 
     model: str
     images: str
-    macs: int
-    """multiply-adds an image"""
+    macs: int | None
+    """multiply-adds an image; None: an exported file does not say"""
     processor: str
     cores: int
     versions: dict[str, str | None]
@@ -82,39 +91,31 @@ def benchmark(
 ) -> Benchmark:
     """Measure a MODEL in every runtime that is installed (or in `backends`), all of them in turn in each round.
 
+    An exported file is measured as it is, in its own runtime and precision.
     `data` gives the pictures, and those that int8 is calibrated on; without it pixels are random, which times the same
     but says little about agreement. Each measurement of a round lasts `seconds` or three batches.
     """
     unknown = set(backends or ()) - set(BACKENDS)
     if unknown:
         raise InvalidArgument(f"backend {', '.join(sorted(unknown))}: choose from {', '.join(BACKENDS)}")
-    if "int8" in precisions and data is None:
+    found = opened(model, stated)
+    if "int8" in precisions and data is None and not isinstance(found, ExportedModel):
         raise InvalidArgument("int8 is calibrated on real pictures: give some with --data")
-    opened = open_model(model, stated)
     say = progress or (lambda text: None)
-    pixels, calibration = _pictures(opened, data, max(batches))
-    chosen: list[Backend] = [name for name in BACKENDS if installed(name) and name in (backends or BACKENDS)]
-    exact = build(opened, "torch", "float32", Lanes.of("latency"))(pixels)
-    int8 = None
-    cells: dict[tuple[str, str, Mode, int], Classifier] = {}
-    for precision in precisions:
-        for backend in chosen:
-            for mode in modes:
-                if mode == "throughput" and backend in ("torch", "compile"):
-                    continue  # torch has one way of sharing out the cores
-                say(f"making {backend} {precision}")
-                lanes = Lanes.of(mode)
-                if precision == "int8" and backend == "openvino":
-                    int8 = int8 or quantised(opened, calibration)
-                    classifier: Classifier = OpenVinoClassifier(int8, meaning_of(opened), precision="int8", lanes=lanes)
-                elif computes(backend, precision):
-                    classifier = build(opened, backend, precision, lanes)
-                else:
-                    continue
-                for batch in batches:
-                    classifier(pixels[:batch])
-                    cells[backend, precision, mode, batch] = classifier
-    times: dict[tuple[str, str, Mode, int], list[float]] = {cell: [] for cell in cells}
+    pixels, calibration = _pictures(found.card.preprocess, data, max(batches))
+    if isinstance(found, ExportedModel):
+        own = backend_of(found)
+        asked = backends[0] if backends and own not in backends else own
+        check_asked(found, device=None, backend=asked, precision="auto")
+        cells, exact, macs = _file_cells(found, batches), None, None
+        precisions = (found.card.precision,)
+    else:
+        cells = _network_cells(found, calibration, batches, backends, precisions, modes, say)
+        exact = build(found, "torch", "float32", Lanes.of("latency"))(pixels)
+        macs = describe(found.card.row, (found.card.in_chans, *found.preprocess.size)).macs
+    for cell, classifier in cells.items():
+        classifier(pixels[: cell[3]])
+    times: dict[Cell, list[float]] = {cell: [] for cell in cells}
     limits: dict[str, list[float]] = {precision: [] for precision in precisions}
     for turn in range(rounds):
         say(f"round {turn + 1} of {rounds}")
@@ -122,14 +123,13 @@ def benchmark(
             limits[precision].append(matrix_limit(precision))
         for cell, classifier in cells.items():
             times[cell].append(_seconds_a_batch(classifier, pixels[: cell[3]], seconds))
-    macs = describe(opened.card.row, (opened.card.in_chans, *opened.preprocess.size)).macs
     best = {precision: max(values) for precision, values in limits.items()}
     results = []
     for cell, values in times.items():
         took, batch, limit = statistics.median(values), cell[3], best[cell[1]]
-        share = 2 * macs * batch / took / 1e9 / limit if limit else None
-        answers = cells[cell](pixels)
-        results.append(Measurement(*cell, batch / took, 1000 * took, agreement(answers, exact), share))
+        share = 2 * macs * batch / took / 1e9 / limit if macs and limit else None
+        same = None if exact is None else agreement(cells[cell](pixels), exact)
+        results.append(Measurement(*cell, batch / took, 1000 * took, same, share))
     return Benchmark(
         model=str(model), images=str(data or "random pixels"), macs=macs, processor=processor(), cores=usable_cores(),
         versions={name: version_of(name) for name in ("torch", "openvino", "onnxruntime", "nncf")},
@@ -137,24 +137,61 @@ def benchmark(
     )  # fmt: skip
 
 
+def _file_cells(model: ExportedModel, batches: Sequence[int]) -> dict[Cell, Classifier]:
+    """An exported file has its runtime and precision."""
+    classifier = ExportedClassifier(model)
+    return {(backend_of(model), model.card.precision, "latency", batch): classifier for batch in batches}
+
+
+def _network_cells(
+    opened: OpenedModel,
+    calibration: Pixels,
+    batches: Sequence[int],
+    backends: Sequence[str] | None,
+    precisions: Sequence[str],
+    modes: Sequence[Mode],
+    say: Callable[[str], None],
+) -> dict[Cell, Classifier]:
+    """The network in each runtime that is installed and computes in the precision."""
+    chosen: list[Backend] = [name for name in BACKENDS if installed(name) and name in (backends or BACKENDS)]
+    int8 = None
+    cells: dict[Cell, Classifier] = {}
+    for precision, backend, mode in product(precisions, chosen, modes):
+        if mode == "throughput" and backend in ("torch", "compile"):
+            continue  # torch has one way of sharing out the cores
+        say(f"making {backend} {precision}")
+        lanes = Lanes.of(mode)
+        if precision == "int8" and backend == "openvino":
+            if int8 is None:
+                one_by_one = (calibration[index : index + 1] for index in range(len(calibration)))
+                int8 = quantised(to_openvino(opened.network, opened.card, "pixels"), one_by_one)
+            classifier: Classifier = OpenVinoClassifier(int8, meaning_of(opened), precision="int8", lanes=lanes)
+        elif computes(backend, precision):
+            classifier = build(opened, backend, precision, lanes)
+        else:
+            continue
+        cells |= {(backend, precision, mode, batch): classifier for batch in batches}
+    return cells
+
+
 def matrix_limit(precision: str) -> float:
     """What torch's matrix product of 2048 reaches on all cores, in billions of operations a second; 0: it has none."""
     side = _LIMIT_SIDE
     if precision == "int8":
         a, b = (torch.randint(-100, 100, (side, side), dtype=torch.int8) for _ in range(2))
-        product: Callable[[], object] = lambda: torch._int_mm(a, b)  # noqa: E731
+        multiply: Callable[[], object] = lambda: torch._int_mm(a, b)  # noqa: E731
     else:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         x, y = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
-        product = lambda: x @ y  # noqa: E731
+        multiply = lambda: x @ y  # noqa: E731
     threads = torch.get_num_threads()
     torch.set_num_threads(usable_cores())
     took = []
     try:
-        product()
+        multiply()
         for _ in range(5):
             began = time.perf_counter()
-            product()
+            multiply()
             took.append(time.perf_counter() - began)
     except RuntimeError:
         return 0.0
@@ -178,18 +215,18 @@ def _seconds_a_batch(classifier: Classifier, pixels: Pixels, seconds: float) -> 
     return (time.perf_counter() - began) / count
 
 
-def _pictures(opened: OpenedModel, data: str | Path | None, batch: int) -> tuple[Pixels, Pixels]:
+def _pictures(preprocess: Preprocess, data: str | Path | None, batch: int) -> tuple[Pixels, Pixels]:
     """A batch to measure on, and the pictures to calibrate on: evenly spaced over the training part."""
-    channels = opened.card.in_chans
+    channels = preprocess.channels
     if data is None:
-        shape = (batch, *opened.preprocess.size, channels)
+        shape = (batch, *preprocess.size, channels)
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8), np.zeros((0, *shape[1:]), np.uint8)
     dataset = open_data(data, channels=1 if channels == 1 else 3)
 
     def taken(part: str, count: int) -> Pixels:
         source = dataset.split(part)  # type: ignore[arg-type]
         spaced = np.linspace(0, len(source) - 1, min(count, len(source))).astype(np.int64)
-        loader = Loader(source.subset(spaced), EvalTransform(opened.preprocess), count)
+        loader = Loader(source.subset(spaced), EvalTransform(preprocess), count)
         return next(loader.batches()).pixels
 
     parts = dataset.splits

@@ -10,8 +10,8 @@ from resnetkit.data.dataset import DataSet, SplitName
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.transforms import EvalTransform
-from resnetkit.deployment.choosing import Work, choose
-from resnetkit.deployment.opening import open_model
+from resnetkit.deployment.choosing import Work, choose, opened
+from resnetkit.deployment.exports.card import ExportCard
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Scores, probabilities
@@ -59,8 +59,8 @@ def evaluate(
     With `tta` "flip" the answer for an image is the mean of those for it and for its mirror image, at twice the time.
     Computes in float32 unless told otherwise. Raises LabelMismatch before any work where classes do not agree.
     """
-    opened = open_model(model, stated)
-    card = opened.card
+    found = opened(model, stated)
+    card = found.card
     dataset, notes = open_as_trained(data, card)
     if dataset.several_labels != (card.task == "multilabel"):
         one, several = "one label an image", "several labels an image"
@@ -72,7 +72,7 @@ def evaluate(
     loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
     work = Work(len(source), lambda _: next(loader.batches()).pixels)
     classifier = choose(
-        opened, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work
+        found, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work
     ).classifier
     asked = Mirrored(classifier) if tta == "flip" else classifier
     tell = (lambda done: progress(done, len(source))) if progress else None
@@ -84,11 +84,11 @@ def evaluate(
         description=asked.description,
         num_classes=card.num_classes,
         scores=judge(probs, truth, card.class_names or dataset.class_names, card.threshold),
-        notes=(*opened.notes, *notes, *((labels.note,) if labels.note else ())),
+        notes=(*found.notes, *notes, *((labels.note,) if labels.note else ())),
     )
 
 
-def open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[str, ...]]:
+def open_as_trained(data: str | Path, card: ModelCard | ExportCard) -> tuple[DataSet, tuple[str, ...]]:
     """The data, split as the model's own run split it if it is the data of that run."""
     channels = 1 if card.in_chans == 1 else 3
     trained = card.training.get("data", {})
@@ -98,7 +98,7 @@ def open_as_trained(data: str | Path, card: ModelCard) -> tuple[DataSet, tuple[s
     return with_validation(dataset, trained.get("split_seed", 0), trained.get("val_share", 0.1), together), ()
 
 
-def _choose_split(dataset: DataSet, named: str | None, card: ModelCard) -> SplitName:
+def _choose_split(dataset: DataSet, named: str | None, card: ModelCard | ExportCard | ExportCard) -> SplitName:
     if named is not None:
         known: dict[str, SplitName] = {
             "train": "train",

@@ -30,7 +30,7 @@ def benchmark_command(
     Parameters
     ----------
     models
-        Architectures' names, run folders, model files or foreign checkpoints.
+        Architectures' names, run folders, model files, exported files or foreign checkpoints.
     data
         Labelled pictures to measure on, as for train (default: random pixels). int8 is calibrated on them.
     batch_size
@@ -60,8 +60,9 @@ def benchmark_command(
         return 0
     for each in measured:
         limits = ", ".join(f"{name} {value:,.0f}" for name, value in each.limits.items())
+        work = f": {each.macs / 1e9:.2f} billion multiply-adds an image" if each.macs else ""
         results.print(
-            f"{each.model} on {each.images}: {each.macs / 1e9:.2f} billion multiply-adds an image\n"
+            f"{each.model} on {each.images}{work}\n"
             f"{each.processor}, {each.cores} cores; matrix product in billions of operations a second: {limits}"
         )
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -70,7 +71,9 @@ def benchmark_command(
         for row in each.results:
             table.add_row(
                 row.backend, row.precision, row.mode, str(row.batch), f"{row.images_per_second:.1f}",
-                f"{row.p50_ms:.1f}", percent(row.top1_agreement), percent(row.limit_share) if row.limit_share else "–",
+                f"{row.p50_ms:.1f}",
+                "–" if row.top1_agreement is None else percent(row.top1_agreement),
+                percent(row.limit_share) if row.limit_share else "–",
             )  # fmt: skip
         results.print(table)
     return 0

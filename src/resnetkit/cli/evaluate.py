@@ -36,7 +36,7 @@ def evaluate_command(
     Parameters
     ----------
     model
-        A run folder, a model file or a foreign checkpoint.
+        A run folder, a model file, an exported file (.onnx, .xml, .pt2) or a foreign checkpoint.
     data
         Labelled pictures, as for train.
     split

@@ -40,7 +40,7 @@ def predict_command(
     Parameters
     ----------
     model
-        A run folder, a model file or a foreign checkpoint.
+        A run folder, a model file, an exported file (.onnx, .xml, .pt2) or a foreign checkpoint.
     sources
         Pictures, folders of pictures, or - for paths on standard input, one a line.
     top_k

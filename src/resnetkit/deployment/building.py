@@ -91,10 +91,10 @@ def eager(opened: OpenedModel, precision: str) -> TorchClassifier:
 
 def _onnx(opened: OpenedModel) -> bytes:
     """The network as an ONNX model, from the cache where it is there."""
-    from resnetkit.deployment.conversion import OPSET, to_onnx
+    from resnetkit.deployment.exports.to_onnx import OPSET, to_onnx
 
     def make(place: Path) -> None:
-        (place / "model.onnx").write_bytes(to_onnx(opened.network, opened.card).SerializeToString())
+        (place / "model.onnx").write_bytes(to_onnx(opened.network, opened.card, "pixels").SerializeToString())
 
     def read(place: Path) -> bytes:
         return (place / "model.onnx").read_bytes()
@@ -104,13 +104,13 @@ def _onnx(opened: OpenedModel) -> bytes:
 
 def _openvino(opened: OpenedModel) -> "Model":
     """The network as an OpenVINO model, from the cache where it is there."""
-    from resnetkit.deployment.backends.openvino_runtime import silent_openvino
-    from resnetkit.deployment.conversion import to_openvino
+    from resnetkit.deployment.exports.to_openvino import to_openvino
+    from resnetkit.deployment.extras import silent_openvino
 
     openvino = silent_openvino()
 
     def make(place: Path) -> None:
-        model = to_openvino(opened.network, opened.card)
+        model = to_openvino(opened.network, opened.card, "pixels")
         openvino.save_model(model, place / "model.xml", compress_to_fp16=False)
 
     def read(place: Path) -> "Model":

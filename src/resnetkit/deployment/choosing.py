@@ -14,6 +14,7 @@ from resnetkit.deployment.stated import Stated
 from resnetkit.tasks.contract import Classifier, Pixels
 
 if TYPE_CHECKING:
+    from resnetkit.deployment.exports.opened import ExportedModel
     from resnetkit.deployment.opening import OpenedModel
 
 
@@ -36,8 +37,21 @@ class Work:
     sample: Callable[[Preprocess], Pixels]
 
 
+def opened(spec: str | Path, stated: Stated | None = None) -> "OpenedModel | ExportedModel":
+    """Whatever a MODEL may be: an exported file, which needs no torch, or else a network."""
+    from resnetkit.deployment.exports.opened import exported_file, open_exported
+
+    if path := exported_file(spec):
+        from resnetkit.deployment.exports.classifier import restated
+
+        return restated(open_exported(path), stated)
+    from resnetkit.deployment.opening import open_model
+
+    return open_model(spec, stated)
+
+
 def choose(
-    model: "str | Path | OpenedModel | Classifier",
+    model: "str | Path | OpenedModel | ExportedModel | Classifier",
     *,
     stated: Stated | None = None,
     device: str | None = None,
@@ -50,15 +64,34 @@ def choose(
     """The classifier of a MODEL.
 
     With backend or precision "auto" it is the one that a probe found quickest here, which is remembered; a probe is
-    made only for `work` that would take torch half a minute or more. Without one it is torch in float32.
+    made only for `work` that would take torch half a minute or more. Without one it is torch in float32. An exported
+    file has its runtime and precision already.
     """
     if callable(model):
         return Ready(model, resize_with_pillow)
+    from resnetkit.deployment.exports.opened import ExportedModel
+
+    found = opened(model, stated) if isinstance(model, str | Path) else model
+    if isinstance(found, ExportedModel):
+        from resnetkit.deployment.exports.classifier import ExportedClassifier, check_asked
+
+        check_asked(found, device=device, backend=backend, precision=precision)
+        return Ready(ExportedClassifier(found), resize_with_pillow, found.notes, found.card.threshold)
+    return _network(found, device, backend, precision, mode, batch_size, work)
+
+
+def _network(
+    opened: "OpenedModel",
+    device: str | None,
+    backend: str,
+    precision: str,
+    mode: Mode,
+    batch_size: int,
+    work: Work | None,
+) -> Ready:
     from resnetkit.data.transforms import resize_pixels
     from resnetkit.deployment.devices import best_device
-    from resnetkit.deployment.opening import OpenedModel, open_model
 
-    opened = model if isinstance(model, OpenedModel) else open_model(model, stated)
     device = best_device(device)
     if device != "cpu":
         plain = "float32" if precision == "auto" else precision

@@ -23,6 +23,7 @@ from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
 from resnetkit.tasks.contract import Classifier
 
 if TYPE_CHECKING:
+    from resnetkit.deployment.exports.opened import ExportedModel
     from resnetkit.deployment.opening import OpenedModel
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -83,8 +84,8 @@ class Failure:
 class Predictor:
     """A model ready to answer: `Predictor("runs/train")("photo.jpg").top(5)`.
 
-    MODEL is whatever `resnetkit predict` takes, or an opened model, or any `Classifier`. A picture is a path, the
-    bytes of an image file, a PIL image or a uint8 array H×W×3 (RGB; H×W×1 or H×W is grey).
+    MODEL is whatever `resnetkit predict` takes (exported files too), or an opened model, or any `Classifier`. A picture
+    is a path, the bytes of an image file, a PIL image or a uint8 array H×W×3 (RGB; H×W×1 or H×W is grey).
 
     `backend` is torch, compile, onnxruntime, openvino or auto: what a probe found quickest here, which it does only
     for much `work`, and torch before. Mode "latency" puts all cores on one batch, "throughput" one on each.
@@ -92,7 +93,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: "str | Path | OpenedModel | Classifier",
+        model: "str | Path | OpenedModel | ExportedModel | Classifier",
         *,
         stated: Stated | None = None,
         device: str | None = None,

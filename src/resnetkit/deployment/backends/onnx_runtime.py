@@ -8,7 +8,7 @@ import numpy as np
 
 from resnetkit.data.ahead import map_ahead
 from resnetkit.deployment.backends.lanes import Lanes
-from resnetkit.errors import MissingExtra
+from resnetkit.deployment.extras import needs
 from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 
 
@@ -44,10 +44,9 @@ class OnnxRuntimeClassifier:
 
 
 def _session(model: "Path | bytes", lanes: Lanes) -> Any:
-    try:
+    with needs("onnx", "ONNX Runtime"):
         from onnxruntime import InferenceSession, SessionOptions
-    except ImportError as error:
-        raise MissingExtra("this needs ONNX Runtime: pip install 'resnetkit[onnx]'") from error
+
     options = SessionOptions()
     options.intra_op_num_threads = lanes.threads
     options.log_severity_level = 3

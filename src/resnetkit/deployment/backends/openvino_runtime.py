@@ -1,6 +1,5 @@
 """An OpenVINO model as a `Classifier`. No torch."""
 
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from resnetkit.deployment.backends.lanes import Lanes
-from resnetkit.errors import InvalidArgument, MissingExtra
+from resnetkit.deployment.extras import silent_openvino
+from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 
 if TYPE_CHECKING:
@@ -83,16 +83,6 @@ class OpenVinoClassifier:
                 "INFERENCE_NUM_THREADS": self._lanes.streams * self._lanes.threads,
             })  # fmt: skip
         return self._compiled[size]
-
-
-def silent_openvino() -> Any:
-    """The package, kept from reporting its use over the network, as it does by default when it is imported."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so that importing it fails
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtra("this needs OpenVINO: pip install 'resnetkit[openvino]'") from error
-    return openvino
 
 
 def _finished(under_way: "deque[tuple[Any, int, Pixels]]", idle: list[Any], left: int) -> Iterator[Probabilities]:

@@ -9,13 +9,14 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.tasks import Task
 from resnetkit.data.decode import Pixels
 from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
 
@@ -54,6 +55,9 @@ class ExportCard:
     preprocess: Preprocess
     golden: Golden
     class_names: tuple[str, ...] | None = None
+    task: Task = "classification"
+    threshold: float | None = None
+    """with several labels an image, the probability from which on a class is said"""
     temperature: float | None = None
     """a `picture` file divides by it inside; who runs a `tensor` file divides the logits"""
     licence: str | None = None
@@ -79,6 +83,13 @@ class ExportCard:
             raise InvalidArgument(f"{len(self.class_names)} class names for {self.num_classes} classes")
         if self.input not in ("picture", "tensor") or self.precision not in ("float32", "int8"):
             raise InvalidArgument(f"its input is {self.input!r} and its precision {self.precision!r}")
+        if self.task not in get_args(Task):
+            raise InvalidArgument(f"its task {self.task!r} is none of {', '.join(get_args(Task))}")
+
+    @property
+    def in_chans(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.preprocess.channels
 
     def to_json(self) -> str:
         """The text that travels in the file."""

@@ -20,6 +20,7 @@ from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.deployment.exports.picture import PictureToPixels
 from resnetkit.errors import InvalidArgument
 from resnetkit.models.fold import fold
+from resnetkit.tasks.classifier import chances
 
 Graph = Literal["tensor", "pixels", "picture"]
 
@@ -39,13 +40,13 @@ class PixelsToProbabilities(nn.Module):
         self.register_buffer("_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("_shift", -mean / std, persistent=False)
         self.network = network
-        self._temperature = card.temperature or 1.0
+        self._temperature, self._task = card.temperature or 1.0, card.task
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels to probabilities."""
         x = pixels.to(torch.float32) * self._scale + self._shift
         logits = self.network(x.permute(0, 3, 1, 2))
-        return torch.softmax(logits / self._temperature, dim=1)
+        return chances(logits / self._temperature, self._task)
 
 
 @final
@@ -68,8 +69,6 @@ def program(network: nn.Module, card: ModelCard, graph: Graph) -> ExportedProgra
     """The network as a torch program with a free batch. It shares no weights with the network, which stays as it is."""
     if card.num_classes < 1:
         raise InvalidArgument("the network has no classifier (num_classes=0): it gives features, which are no answer")
-    if card.task == "multilabel":
-        raise InvalidArgument("exports answer with one label a picture so far: predict with the model file itself")
     return exported(module_of(ready(network), card, graph), graph, card)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from resnetkit.deployment.exports.extras import needs
 from resnetkit.deployment.exports.graphs import quietly
+from resnetkit.deployment.extras import needs
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from resnetkit.deployment.exports.extras import needs, silent_openvino
+from resnetkit.deployment.extras import needs, silent_openvino
 
 if TYPE_CHECKING:
     from openvino import Model

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.tasks import Task
 from resnetkit.data.decode import Pixels
 from resnetkit.deployment.exports.card import KEY, ExportCard, read_card
-from resnetkit.deployment.exports.extras import needs, silent_openvino
+from resnetkit.deployment.extras import needs, silent_openvino
 from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -41,10 +42,11 @@ class ExportedModel:
 
         Neighbours of one size are computed together.
         """
-        rows = [self._probabilities(np.stack(list(group))) for _, group in groupby(pictures, key=lambda one: one.shape)]
+        rows = [self.probabilities(np.stack(list(group))) for _, group in groupby(pictures, key=lambda one: one.shape)]
         return np.concatenate(rows)
 
-    def _probabilities(self, batch: Pixels) -> NDArray[np.float32]:
+    def probabilities(self, batch: Pixels) -> NDArray[np.float32]:
+        """Probabilities `N,classes` of pictures of one size, `N,H,W,C`."""
         if self.card.input == "picture":
             return self.run(batch)
         if batch.shape[1:3] != self.card.preprocess.size:
@@ -52,7 +54,20 @@ class ExportedModel:
                 f"{self.path} is the bare network: it takes pictures of {self.card.preprocess.size} alone; "
                 "export with --input picture for other sizes"
             )
-        return softmax(self.run(normalised(batch, self.card.preprocess)) / (self.card.temperature or 1.0))
+        logits = self.run(normalised(batch, self.card.preprocess)) / np.float32(self.card.temperature or 1.0)
+        return chances(logits, self.card.task)
+
+    def with_card(self, card: ExportCard) -> "ExportedModel":
+        """The same file with something else said of it."""
+        return ExportedModel(self.path, card, self._runtime, self.run)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the person should know about it."""
+        report = self.card.quantisation or {}
+        if not report.get("forced"):
+            return ()
+        return (f"{self.path} is int8 that was written by force: {'; '.join(map(str, report.get('objections', ())))}",)
 
     @property
     def description(self) -> str:
@@ -66,8 +81,16 @@ def normalised(batch: Pixels, row: Preprocess) -> NDArray[np.float32]:
     return np.ascontiguousarray(((batch.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2), np.float32)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of logits `N,classes`."""
+def chances(logits: NDArray[np.float32], task: Task) -> NDArray[np.float32]:
+    """Probabilities of logits `N,classes`: shares of one, or a yes or no each where several classes may be right.
+
+    >>> logits = np.zeros((1, 4), np.float32)
+    >>> chances(logits, "multilabel").tolist(), chances(logits, "classification").tolist()
+    ([[0.5, 0.5, 0.5, 0.5]], [[0.25, 0.25, 0.25, 0.25]])
+    """
+    if task == "multilabel":
+        falling: NDArray[np.float32] = np.exp(-np.abs(logits))  # never beyond one
+        return np.where(logits >= 0, 1 / (1 + falling), falling / (1 + falling))
     powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
     return shares

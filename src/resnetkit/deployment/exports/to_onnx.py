@@ -7,9 +7,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from resnetkit.checkpoints.modelfile import ModelCard
-from resnetkit.deployment.exports.extras import needs
 from resnetkit.deployment.exports.graphs import OUTPUT, Graph, exported, program, quietly
 from resnetkit.deployment.exports.picture import PictureToPixels
+from resnetkit.deployment.extras import needs
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -19,7 +19,7 @@ OPSET = 23
 
 
 def to_onnx(network: nn.Module, card: ModelCard, graph: Graph) -> "ModelProto":
-    """The ONNX model of one of the graphs; see `conversion`."""
+    """The ONNX model of one of the graphs; see `graphs`."""
     if graph == "picture":
         return with_preprocessing(to_onnx(network, card, "pixels"), card)
     return _converted(program(network, card, graph), graph, OUTPUT[graph])

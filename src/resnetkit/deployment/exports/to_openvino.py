@@ -6,9 +6,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from resnetkit.checkpoints.modelfile import ModelCard
-from resnetkit.deployment.exports.extras import silent_openvino
 from resnetkit.deployment.exports.graphs import OUTPUT, Graph, exported, program, quietly
 from resnetkit.deployment.exports.picture import PictureToPixels
+from resnetkit.deployment.extras import silent_openvino
 
 if TYPE_CHECKING:
     from openvino import Model

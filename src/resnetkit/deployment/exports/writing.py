@@ -90,6 +90,8 @@ def _card(opened: OpenedModel, format_: FormatName, input_: Input) -> ExportCard
         preprocess=card.preprocess,
         golden=golden(picture, np.zeros(card.num_classes, np.float32)),
         class_names=card.class_names,
+        task=card.task,
+        threshold=card.threshold,
         temperature=card.temperature,
         licence=card.licence,
         source_sha256=_sha256(opened.source),

@@ -1,0 +1,90 @@
+"""An exported file as a `Classifier`, so that `predict`, `evaluate` and `benchmark` take it as MODEL. No torch."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.deployment.exports.opened import ExportedModel
+from resnetkit.deployment.stated import Stated
+from resnetkit.errors import InvalidArgument
+from resnetkit.tasks.contract import Pixels, Probabilities
+
+_BACKENDS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
+
+
+@final
+class ExportedClassifier:
+    """An exported file that is asked prepared pixels, as every `Classifier` is.
+
+    A `picture` file would resize and crop them once more; what it is given is therefore put into the middle of a
+    canvas that its resizing leaves as it is and that its crop takes away.
+    """
+
+    def __init__(self, model: ExportedModel) -> None:
+        self._model = model
+        self.class_names, self.num_classes = model.card.class_names, model.card.num_classes
+        self.preprocess = model.card.preprocess
+
+    @property
+    def description(self) -> str:
+        """Network, precision, runtime."""
+        return self._model.description
+
+    def __call__(self, pixels: Pixels) -> Probabilities:
+        """Probabilities `N,classes` of uint8 images `N,h,w,C`."""
+        if self._model.card.input == "picture":
+            pixels = on_canvas(pixels, self.preprocess)
+        return self._model.probabilities(pixels)
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
+        """The probabilities of each batch, one after the other, each on all cores."""
+        return map(self, batches)
+
+
+def on_canvas(pixels: Pixels, preprocess: Preprocess) -> Pixels:
+    """Pictures of which the preprocessing makes just these pixels.
+
+    >>> on_canvas(np.zeros((1, 224, 224, 3), np.uint8), Preprocess.for_size(224, crop_share=0.875)).shape
+    (1, 256, 256, 3)
+    """
+    height, width = preprocess.size
+    if preprocess.crop_mode != "center" or preprocess.resize == min(height, width):
+        return pixels
+    tall, wide = max(height, preprocess.resize), max(width, preprocess.resize)
+    canvas = np.zeros((len(pixels), tall, wide, pixels.shape[3]), np.uint8)
+    top, left = round((tall - height) / 2), round((wide - width) / 2)  # halves to even, as the crop is taken
+    canvas[:, top : top + height, left : left + width] = pixels
+    return canvas
+
+
+def backend_of(model: ExportedModel) -> str:
+    """The backend that computes the file, by the name that --backend has for it."""
+    return _BACKENDS[model.path.suffix.lower()]
+
+
+def check_asked(model: ExportedModel, *, device: str | None, backend: str, precision: str) -> None:
+    """InvalidArgument where something is asked that was settled when the file was written."""
+    own = backend_of(model)
+    if device not in (None, "cpu"):
+        raise InvalidArgument(f"{model.path} is computed on the CPU: leave out --device {device}")
+    if backend not in ("auto", own):
+        raise InvalidArgument(f"{model.path} is computed by {own}, not by {backend}: leave out --backend")
+    if precision not in ("auto", "float32", model.card.precision):
+        raise InvalidArgument(f"{model.path} computes in {model.card.precision}: leave out --precision {precision}")
+
+
+def restated(model: ExportedModel, stated: Stated | None) -> ExportedModel:
+    """The model with the class names that a person states; the rest is in its graph, InvalidArgument says so."""
+    if stated is None or stated == Stated():
+        return model
+    if stated != Stated(class_names=stated.class_names):
+        raise InvalidArgument(
+            f"{model.path} carries its network and preprocessing inside: state these when exporting, not here"
+        )
+    names = stated.class_names
+    if names is None or len(names) != model.card.num_classes:
+        raise InvalidArgument(f"{len(names or ())} class names were given for {model.card.num_classes} classes")
+    return model.with_card(replace(model.card, class_names=names))
