@@ -190,7 +190,9 @@ def test_a_changed_data_set_is_not_resumed(run_command, tmp_path: Path):
     (data / "cat" / "0.png").unlink()
     code, _, err = run_command("train", "--resume", "run")
     assert code == 1
-    assert "is not what" in err
+    assert "gone" in err
+    assert "cat/0.png" in err
+    assert "--force" in err
 
 
 def test_a_folder_is_evaluated_on_what_its_own_run_held_out(run_command, tmp_path: Path):

@@ -272,3 +272,20 @@ def test_weights_and_repeats_are_for_training_and_must_fit(array: ArraySource) -
             Loader(array, transform, 8, shuffle_seed=0, weights=weights)
     with pytest.raises(InvalidArgument, match="0 repeats"):
         Loader(array, transform, 8, shuffle_seed=0, repeats=0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_the_shares_of_several_processes_are_the_batch_of_one(array: ArraySource, count: int) -> None:
+    transform = train_transform(PadAndCrop(), Preprocess.for_size(16))
+
+    def batches(share: tuple[int, int]) -> list[Batch]:
+        # 41 images in batches of 13: the last has two, fewer than there may be processes.
+        return list(Loader(array, transform, 13, shuffle_seed=0, share=share, workers=0).batches(epoch=1))
+
+    alone, shares = batches((0, 1)), [batches((each, count)) for each in range(count)]
+    assert all(len(each) == len(alone) for each in shares)
+    for step, whole in enumerate(alone):
+        parts = [each[step] for each in shares]
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+        assert {part.whole for part in parts} == {len(whole.labels)}

@@ -2,11 +2,14 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -47,10 +50,14 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
+def newest_step(run: Path) -> int:
+    return max((int(path.stem[5:]) for path in (run / "checkpoint").glob("step-*.safetensors")), default=-1)
+
+
 def wait_for_step(run: Path, step: int, process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if any(int(path.stem[5:]) >= step for path in (run / "checkpoint").glob("step-*.safetensors")):
+        if newest_step(run) >= step:
             return
         time.sleep(0.002)
     raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1]}")
@@ -117,6 +124,29 @@ def test_with_every_regulariser_it_ends_bit_for_bit_as_if_never_stopped(tmp_path
     assert_same_end(run, regularised)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_many_random_moments_it_ends_bit_for_bit_as_if_never_stopped(tmp_path: Path, seed: int):
+    flags = ("--epochs", "12", "--batch-size", "128", "--deterministic", "--device", "cpu", *EVERYTHING)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert start("train", "digits", *flags, "--output", whole).wait(300) == 0
+    random, kills = Random(seed), 0
+    process = start("train", "digits", *flags, "--checkpoint-steps", "3", "--output", run)
+    while True:
+        further = newest_step(run) + random.randint(1, 6)
+        while process.poll() is None and newest_step(run) < further:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.15))  # in mid-step, in mid-writing, in mid-validation
+        if process.poll() is not None:
+            break
+        kill(process)
+        kills += 1
+        process = start("train", "--resume", run, "--checkpoint-steps", str(random.choice((1, 2, 3, 5))))
+    assert process.returncode == 0, process.communicate()[1]
+    assert kills >= 12
+    assert_same_end(run, whole)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on(
     tmp_path: Path, whole: Path, sent: signal.Signals, code: int
@@ -150,10 +180,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
 def test_with_all_checkpoints_damaged_it_says_so_and_stops(tmp_path: Path):
     run = tmp_path / "run"
     train("digits", output=run, epochs=1, batch_size=512, deterministic=True)
-    for path in (run / "checkpoint").iterdir():
+    for path in (run / "checkpoint").glob("step-*"):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="no intact checkpoint is left"):
         resume(run)
+
+
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_one(tmp_path: Path):
+    # Nothing can change, so the first epoch stays the best.
+    fields = {"freeze": "body", "lr": 1e-30, "early_stopping": 2, "batch_size": 256}
+    assert train("digits", output=tmp_path / "run", epochs=9, deterministic=True, **fields).epochs == 3
+    assert resume(tmp_path / "run").epochs == 3, "it stays over"
+    assert train("digits", output=tmp_path / "short", epochs=2, deterministic=True, **fields).epochs == 2
 
 
 def test_every_epoch_takes_every_step(whole: Path):
@@ -186,26 +224,67 @@ def test_recipe_yaml_runs_it_again(tmp_path: Path, whole: Path):
     assert_same_end(tmp_path / "again", whole)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_model(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch):
+# The system's own limit on the size of a file stands for a full disk: write() fails with an error number.
+SMALL_FILES = (
+    "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY));"
+    "from resnetkit.cli import main; main(sys.argv[1:])"
+)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> "Iterator[tuple[Path, subprocess.Popen[str]]]":
+    """A run that was killed, and a process that continues it on a disk that takes nothing more."""
     run = tmp_path / "run"
-    process = start("train", "digits", *FLAGS, "--output", run)
-    wait_for_step(run, 6, process)
-    kill(process)
+    first = start("train", "digits", *FLAGS, "--output", run)
+    wait_for_step(run, 6, first)
+    kill(first)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SMALL_FILES, "train", "--resume", run, "--checkpoint-steps", "2"],
+        stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    yield run, process
+    process.kill()
+    process.communicate()
+
+
+def heard(process: "subprocess.Popen[str]", words: str) -> str:
+    """The next line of a process that has these words."""
+    assert process.stderr
+    for line in process.stderr:
+        if words in line:
+            return line
+    raise AssertionError(f"it ended without saying {words!r}")
+
+
+def test_on_a_full_disk_it_trains_on_and_loses_nothing_once_there_is_space(
+    full_disk: "tuple[Path, subprocess.Popen[str]]", whole: Path
+):
+    run, process = full_disk
     before = {path.name: path.read_bytes() for path in (run / "checkpoint").glob("step-*")}
-    # The system's own limit on the size of a file stands for a full disk: write() fails with an error number.
-    script = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
-        "from resnetkit.cli import main; main(sys.argv[1:])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "train", "--resume", str(run)], capture_output=True, text=True, env=ENVIRONMENT
-    )
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert "cannot write" in last
-    assert "Traceback" not in done.stderr
+    line = heard(process, "cannot write")
+    assert "Training goes on" in line
+    heard(process, "3/3")  # the last epoch is done, and nothing of it is on disk
     assert {path.name: path.read_bytes() for path in (run / "checkpoint").glob("step-*")} == before
+    assert not list(run.rglob("*.part"))
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+    heard(process, "writing works again")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert_same_end(run, whole)
+
+
+def test_a_signal_ends_the_wait_for_space_with_one_clear_line_and_the_old_checkpoint(
+    full_disk: "tuple[Path, subprocess.Popen[str]]", whole: Path
+):
+    run, process = full_disk
+    heard(process, "3/3")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "cannot write" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
     resume(run)
     assert_same_end(run, whole)
 

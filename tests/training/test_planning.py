@@ -32,7 +32,7 @@ def test_nothing_is_left_open_but_the_precision():
         shown = show_recipe("digits", recipe=name).recipe
         given = shown.to_dict()
         open_still = {key for key, value in given.items() if value is None}
-        assert open_still <= {"image_size", "test_size"}, name  # small images keep their own size
+        assert open_still <= {"image_size", "test_size", "early_stopping"}, name  # small images keep their own size
         assert given["flip"] is False, "a mirrored digit is none"
 
 
@@ -83,15 +83,15 @@ def test_norms_stand_still_where_weights_meet_few_images(images: int, frozen: bo
 
 def test_a_test_size_of_its_own_is_the_models_and_training_has_the_other(tmp_path, monkeypatch):
     seen = []
-    from resnetkit.training import loop
+    from resnetkit.training import stepping
 
-    own = loop.train_step
+    own = stepping.add_gradients
 
     def watched(network, optimiser, images, answers, **words):
         seen.append(tuple(images.shape[2:]))
         return own(network, optimiser, images, answers, **words)
 
-    monkeypatch.setattr(loop, "train_step", watched)
+    monkeypatch.setattr(stepping, "add_gradients", watched)
     result = train(
         "digits", output=tmp_path / "run", epochs=4, image_size=12, test_size=16, early_sizes=(0.66,),
         early_until=(0.5,), deterministic=True,

@@ -13,9 +13,18 @@ from resnetkit.training.planning import pixel_policies, training_sizes
 
 
 def training_images(
-    recipe: Recipe, preprocess: Preprocess, source: Source, *, seed: int, workers: int | None
+    recipe: Recipe,
+    preprocess: Preprocess,
+    source: Source,
+    *,
+    seed: int,
+    share: tuple[int, int] = (0, 1),
+    workers: int | None,
 ) -> TrainingImages:
-    """Batches of augmented images, in the order of `seed`, as a resolved recipe says; of growing size if it does."""
+    """Batches of augmented images, in the order of `seed`, as a resolved recipe says; of growing size if it does.
+
+    Of each batch only the `share` of a process, as `Loader` has it.
+    """
     weights = source.weights
     if recipe.balance == "sampler":
         weights = draw_weights(source, class_weights(class_counts(source), recipe.balance_beta))
@@ -28,7 +37,8 @@ def training_images(
         transform = train_transform(policy, sized, pixel_policies(recipe))
         return Loader(
             source, transform, recipe.batch_size or 1,
-            shuffle_seed=seed, weights=weights, repeats=recipe.repeats, workers=workers,
+            shuffle_seed=seed, weights=weights, repeats=recipe.repeats, share=share,
+            workers=workers,
         )  # fmt: skip
 
     return GrowingImages(loader, training_sizes(recipe, preprocess))

@@ -46,6 +46,8 @@ class Recipe:
     """the network, where none is named; None: resnet18 for photos, resnet20 for small images"""
     epochs: int = 30
     """passes over the training images"""
+    early_stopping: int | None = None
+    """end after this many epochs in a row without a better one on the validation part; None: train to the end"""
     batch_size: int | None = None
     """images a step; None: 32 for photos, 128 for small images, less where an epoch would have under 20 steps"""
     accumulate: int = 1
@@ -143,7 +145,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "accumulate", "lr", "image_size", "test_size", "ema_every", "repeats")
-        for name in positive:
+        for name in (*positive, "early_stopping"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgument(f"{name} is {value}: it must be more than 0")

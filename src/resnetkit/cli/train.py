@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,10 @@ from resnetkit.cli.console import percent, print_json, remarks
 from resnetkit.cli.flags import Common, Switch
 from resnetkit.cli.recipe_flags import RecipeFlags
 from resnetkit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from resnetkit.api.repeating import SeedsResult
+    from resnetkit.api.training import TrainResult
 
 _RECIPE = RecipeFlags()
 _NONE = Common()
@@ -27,12 +31,15 @@ def train_command(
     flags: RecipeFlags = _RECIPE,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Path | None = None,
+    force: Switch = False,
     seed: int | None = None,
     val_share: float | None = None,
     skip_broken: Switch = False,
     cache: Switch = False,
     deterministic: Switch = False,
     checkpoint_steps: int | None = None,
+    seeds: int | None = None,
+    track: Literal["tensorboard"] | None = None,
     minutes: float | None = None,
     device: str | None = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
@@ -60,6 +67,9 @@ def train_command(
         The run's folder (default: runs/train, runs/train-2, …).
     resume
         Continue this run where it stopped; nothing else is needed.
+    force
+        With --resume: continue although the data, its classes or the recipe (its file, or flags given beside) are not
+        those that the run began with, from the beginning of the epoch it is in.
     seed
         Of the split, the first weights and all that is random (default: 0).
     val_share
@@ -74,6 +84,10 @@ def train_command(
         Repeat bit for bit: float32, no probe, deterministic algorithms.
     checkpoint_steps
         Also write a checkpoint every this many steps.
+    seeds
+        Train this many times, with --seed, --seed + 1, …, and say mean and deviation of the best epochs' accuracies.
+    track
+        Also write the run's numbers for tensorboard, into the run's folder (pip install 'resnetkit[tensorboard]').
     minutes
         Time for the whole command, start and validation included; replaces --epochs, and the learning rate reaches
         zero as the time runs out (with --deterministic the steps are counted out beforehand).
@@ -82,49 +96,43 @@ def train_command(
     workers
         Threads that decode pictures (default: one a core).
     """
+    from resnetkit.api.repeating import train_with_seeds
     from resnetkit.api.training import resume as continue_run
     from resnetkit.api.training import train
     from resnetkit.cli.training_display import TrainingDisplay
+    from resnetkit.training.processes import is_first
+    from resnetkit.training.tracking import tracked
 
     if minutes is not None and vars(flags)["epochs"] is not None:
         raise InvalidArgument("--minutes and --epochs both say how long to train: give one of them")
     if show_recipe:
         return _show(data, model, pretrained, recipe, flags, common)
     if resume is not None:
-        if data is not None or model is not None or recipe is not None or flags != _RECIPE or output is not None:
+        if model is not None or recipe is not None or output is not None or minutes is not None or seed is not None:
             raise InvalidArgument(f"--resume {resume} needs nothing else: the run knows its data, model and recipe")
-        with TrainingDisplay(str(resume)) as display:
+        with TrainingDisplay(str(resume)) as display, tracked(display, track) as listener:
             result = continue_run(
-                resume, checkpoint_steps=checkpoint_steps, workers=workers, began=BEGAN, listener=display
-            )
+                resume, data, force=force, **vars(flags), checkpoint_steps=checkpoint_steps, workers=workers,
+                began=BEGAN, listener=listener,
+            )  # fmt: skip
     else:
-        with TrainingDisplay(str(data)) as display:
-            result = train(
-                data,
-                model=model,
-                pretrained=pretrained,
-                recipe=recipe,
-                **vars(flags),
-                output=output,
-                seed=seed,
-                val_share=val_share,
-                skip_broken=skip_broken,
-                cache=cache,
-                deterministic=deterministic,
-                checkpoint_steps=checkpoint_steps,
-                minutes=minutes,
-                began=BEGAN,
-                device=device,
-                workers=workers,
-                listener=display,
-            )
+        settings: dict[str, Any] = {
+            "model": model, "pretrained": pretrained, "recipe": recipe, **vars(flags), "seed": seed,
+            "val_share": val_share, "skip_broken": skip_broken, "cache": cache, "deterministic": deterministic,
+            "device": device, "workers": workers,
+        }  # fmt: skip
+        ways: dict[str, Any] = {"output": output, "checkpoint_steps": checkpoint_steps, "minutes": minutes}
+        with TrainingDisplay(str(data)) as display, tracked(display, track) as listener:
+            if seeds is not None:
+                return _show_seeds(train_with_seeds(seeds, data, **ways, listener=listener, **settings), common)
+            result = train(data, **ways, began=BEGAN, listener=listener, **settings)
+    if not is_first():
+        return 0
     if common.json:
         print_json(result.to_dict())
         return 0
     if result.best_score is not None:
-        kind = "" if result.measure == "top1" else " mean average precision"
-        said = f"{percent(result.best_score)}{kind} of {result.val_n} held-out images"
-        remarks.print(f"\nBest     epoch {result.best_epoch}: {said}")
+        remarks.print(f"\nBest     epoch {result.best_epoch}: {_score(result)}")
     else:
         remarks.print("\nBest     the last epoch: no image was held out to choose by")
     remarks.print(f"Model    {result.model}")
@@ -144,3 +152,29 @@ def _show(
     else:
         sys.stdout.write(shown.to_yaml())
     return 0
+
+
+def _show_seeds(result: "SeedsResult", common: Common) -> int:
+    from resnetkit.training.processes import is_first
+
+    if not is_first():
+        return 0
+    if common.json:
+        print_json(result.to_dict())
+        return 0
+    for each in result.runs:
+        remarks.print(f"{each.run}  {_score(each)}")
+    if result.mean_score is not None and result.deviation_score is not None:
+        remarks.print(
+            f"{len(result.runs)} seeds: {100 * result.mean_score:.2f} ± {100 * result.deviation_score:.2f} % "
+            "(mean ± standard deviation)"
+        )
+    return 0
+
+
+def _score(result: "TrainResult") -> str:
+    """What the best epoch scored."""
+    if result.best_score is None:
+        return "–"
+    kind = "" if result.measure == "top1" else " mean average precision"
+    return f"{percent(result.best_score)}{kind} of {result.val_n} held-out images"

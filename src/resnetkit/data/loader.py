@@ -34,6 +34,8 @@ class Batch:
     indices: Indices
     waited: float
     """seconds the consumer waited for this batch"""
+    whole: int
+    """images of the whole batch, of which these are one process's share"""
     targets: Tensor | None = None
     """float32 `N,num_classes` of 0 and 1 where an image may have several classes"""
 
@@ -58,6 +60,9 @@ class Loader:
     passes over so many fewer images an epoch (Hoffer et al. 2019, arXiv 1901.09335; with an epoch as long as before,
     as in Touvron et al. 2020, arXiv 2012.12877).
 
+    `share` is this process and the number of processes: each prepares its part of every batch, in the order of the
+    whole, and an empty one where a last batch has fewer images than there are processes.
+
     `workers` threads prepare batches ahead (default: one a core, at most 8; none for images in memory, which are
     prepared as whole batches when asked for).
     """
@@ -71,6 +76,7 @@ class Loader:
         shuffle_seed: int | None = None,
         weights: Weights | None = None,
         repeats: int = 1,
+        share: tuple[int, int] = (0, 1),
         workers: int | None = None,
     ) -> None:
         if batch_size < 1:
@@ -89,6 +95,7 @@ class Loader:
         self.shuffle_seed = shuffle_seed
         self.weights = weights
         self.repeats = repeats
+        self.share = share
         self.workers = default_workers(source) if workers is None else workers
 
     def __len__(self) -> int:
@@ -99,7 +106,7 @@ class Loader:
         """The batches of `epoch` from `start_step` on; close the iterator to stop its threads early."""
         order = self._order(epoch)[: self._images_an_epoch()]
         starts = range(start_step * self.batch_size, len(order), self.batch_size)
-        works = (_Work(self, epoch, start, order[start : start + self.batch_size]) for start in starts)
+        works = (self._share_of(epoch, start, order[start : start + self.batch_size]) for start in starts)
         pieces = ((work, piece) for work in works for piece in work.pieces())
         ahead = _BATCHES_AHEAD * -(-self.batch_size // _PIECE)
         begun = time.perf_counter()
@@ -107,6 +114,11 @@ class Loader:
             if piece.stop >= len(work.indices):
                 yield work.batch(waited=time.perf_counter() - begun)
                 begun = time.perf_counter()
+
+    def _share_of(self, epoch: int, start: int, indices: Indices) -> "_Work":
+        which, of = self.share
+        first, last = len(indices) * which // of, len(indices) * (which + 1) // of
+        return _Work(self, epoch, start + first, indices[first:last], whole=len(indices))
 
     def _images_an_epoch(self) -> int:
         n = len(self.source)
@@ -147,8 +159,8 @@ def default_workers(source: Source) -> int:
 class _Work:
     """One batch to be prepared piece by piece."""
 
-    def __init__(self, loader: Loader, epoch: int, start: int, indices: Indices) -> None:
-        self.source, self.transform, self.indices = loader.source, loader.transform, indices
+    def __init__(self, loader: Loader, epoch: int, start: int, indices: Indices, whole: int) -> None:
+        self.source, self.transform, self.indices, self.whole = loader.source, loader.transform, indices, whole
         self.numbers = uniform(
             "augment", loader.shuffle_seed or 0, epoch, start=start, count=len(indices), columns=self.transform.columns
         )
@@ -157,8 +169,8 @@ class _Work:
 
     def pieces(self) -> list[slice]:
         n = len(self.indices)
-        step = n if isinstance(self.source, ArraySource) else _PIECE
-        return [slice(start, start + step) for start in range(0, n, step)]
+        step = max(1, n) if isinstance(self.source, ArraySource) else _PIECE
+        return [slice(start, start + step) for start in range(0, max(1, n), step)]
 
     def prepare(self, piece: slice) -> None:
         """Fill `images[piece]`."""
@@ -177,7 +189,7 @@ class _Work:
     def batch(self, waited: float) -> Batch:
         labels, targets = torch.from_numpy(self.source.labels[self.indices]), taken(self.source.targets, self.indices)
         several = None if targets is None else torch.from_numpy(targets.astype(np.float32))
-        return Batch(self.images, labels, self.indices, waited, several)
+        return Batch(self.images, labels, self.indices, waited, self.whole, several)
 
 
 def _prepare(job: tuple[_Work, slice]) -> tuple[_Work, slice]:

@@ -118,11 +118,11 @@ class Clock:
         return self._began + self._seconds - self._tail
 
 
-def duration_of(plan: Plan, steps_an_epoch: int, *, began: float, spent: float) -> Duration:
-    """By the clock where the plan has a budget and need not be repeatable, else by steps."""
+def duration_of(plan: Plan, steps_an_epoch: int, *, began: float, spent: float, counted: bool = False) -> Duration:
+    """By the clock where the plan has a budget and its steps need not be `counted` or repeatable, else by steps."""
     if plan.budget is None:
         return Steps(steps_an_epoch * plan.recipe.epochs)
-    if plan.deterministic:
+    if plan.deterministic or counted:
         return Steps(plan.budget.steps)
     return Clock(plan.budget, began=began, spent=spent)
 
@@ -157,10 +157,7 @@ def plan_budget(
 
 
 def expected_seconds(network: Network, plan: Plan, train: TrainingImages, val: Loader | None, steps: int) -> float:
-    """How long `steps` steps and their validations will take, from four steps of each size on a copy.
-
-    The number of trials is fixed, so that all processes of a run make the same ones.
-    """
+    """How long `steps` steps and their validations will take, from four steps of each size on a copy."""
     if plan.budget is not None and not plan.deterministic:
         return 60 * plan.budget.minutes
     measured = _measure(network, plan, train, val, 0.0, time.monotonic())

@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 from resnetkit.errors import RunError
+from resnetkit.training.processes import Processes
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(RunError):
     """A run was asked to stop and can be continued; `.exit_code` is what a shell expects (130 or 143)."""
 
-    def __init__(self, run: str, received: signal.Signals) -> None:
-        super().__init__(f"stopped by {received.name}; continue with: resnetkit train --resume {run}")
+    def __init__(self, run: str, received: signal.Signals, refusal: Exception | None = None) -> None:
+        unsaved = f" (from the checkpoint before this moment: {refusal})" if refusal else ""
+        super().__init__(f"stopped by {received.name}; continue with: resnetkit train --resume {run}{unsaved}")
         self.exit_code = 128 + received.value
 
 
@@ -21,6 +25,12 @@ class Interruption:
     """Set when a signal asked the run to stop."""
 
     received: signal.Signals | None = None
+
+    def agreed(self, processes: Processes) -> signal.Signals | None:
+        """The signal that any process of the job has received, so that all stop after the same step."""
+        received = self.received
+        counts = processes.totals(*(received is each for each in _SIGNALS))
+        return next((each for each, count in zip(_SIGNALS, counts, strict=True) if count), None)
 
 
 @contextmanager
@@ -33,7 +43,7 @@ def noted_interruption() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
         interruption.received = signal.Signals(number)

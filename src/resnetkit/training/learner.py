@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from resnetkit.catalog.recipe import Recipe
@@ -57,6 +58,11 @@ class Learner:
         if self.average:
             self.average.update(step)
 
+    def finite(self) -> bool:
+        """Whether all that was learnt is numbers."""
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())
+
     def state(self) -> dict[str, Tensor]:
         """All tensors, as `network/…`, `optimiser/…` and `average/…`."""
         parts = {"network": self.network.state_dict(), "optimiser": self.optimiser.state()}
@@ -69,7 +75,8 @@ class Learner:
         self.network.load_state_dict(_part(state, "network/"))
         self.optimiser.restore(_part(state, "optimiser/"))
         if self.average:
-            self.average.restore(_part(state, "average/"))
+            # A run that was begun without one has its average begin with the weights as they are.
+            self.average.restore(_part(state, "average/") or _part(state, "network/"))
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

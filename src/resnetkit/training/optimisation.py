@@ -58,6 +58,22 @@ class Optimiser:
         for engine in self.engines:
             engine.state.clear()
 
+    def gradients(self) -> list[Tensor]:
+        """The gradients of all parameters that learn now, zeros where there are none."""
+        learning = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+        for parameter in learning:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in learning if parameter.grad is not None]
+
+    def has_finite_gradients(self) -> bool:
+        """Whether the gradients are numbers, told from the one that is computed last.
+
+        On its way back what is not finite spreads to all layers before it, so the first layer tells for all.
+        """
+        first = next((p.grad for p in self._parameters.values() if p.grad is not None), None)
+        return first is None or bool(torch.isfinite(first).all())
+
     def state(self) -> dict[str, Tensor]:
         """What the optimiser remembers, as `parameter/slot`, such as `conv1.weight/momentum_buffer`."""
         return {
@@ -69,6 +85,7 @@ class Optimiser:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Remember what `state()` of an earlier optimiser said."""
+        self.forget()
         for key, value in state.items():
             name, slot = key.split("/")
             view = self._views[name]

@@ -11,6 +11,7 @@ from resnetkit.catalog.recipe import Kernels, Precision, Recipe
 from resnetkit.models import Network
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
+from resnetkit.training.memory import is_out_of_memory, smaller_pieces
 from resnetkit.training.step import train_step
 
 
@@ -54,14 +55,26 @@ class Probe:
     ) -> None:
         self._learner = Learner(copy.deepcopy(network), recipe)
         self._images, self._labels, self._preprocess, self._recipe = images, labels, preprocess, recipe
+        self._pieces = recipe.accumulate
 
     def seconds_of_a_step(self) -> float:
-        """How long one step takes."""
+        """How long one step takes, in as many pieces as the memory asks for. Raises OutOfMemory."""
+        while True:
+            try:
+                return self._step()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                shortage = str(error).splitlines()[0]
+            self._learner.optimiser.zero_grad()
+            self._pieces = smaller_pieces(self._pieces, len(self._images), shortage)
+
+    def _step(self) -> float:
         began = time.perf_counter()
         train_step(
             self._learner.network, self._learner.optimiser, self._images, self._labels,
             preprocess=self._preprocess, objective=Objective(self._recipe.loss), lr=0.0,
-            precision=self._recipe.precision, pieces=self._recipe.accumulate, forward=self._learner.forward,
+            precision=self._recipe.precision, pieces=self._pieces, forward=self._learner.forward,
         )  # fmt: skip
         self._learner.stepped(0)
         return time.perf_counter() - began

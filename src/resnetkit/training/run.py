@@ -32,6 +32,21 @@ class Run:
         return self.path / "model.safetensors"
 
     @property
+    def not_finite(self) -> Path:
+        """One JSON line for each step whose loss or gradient was not finite, with the images of its batch."""
+        return self.path / "not_finite.jsonl"
+
+    @property
+    def begun(self) -> Path:
+        """The recipe as the run began with it, by which an edited `recipe.yaml` is noticed."""
+        return self.checkpoint / "recipe.yaml"
+
+    @property
+    def inventory(self) -> Path:
+        """The images and classes that it learns from, by which a change of them can be named."""
+        return self.checkpoint / "data.json"
+
+    @property
     def checkpoint(self) -> Path:
         """What `--resume` continues from."""
         return self.path / "checkpoint"

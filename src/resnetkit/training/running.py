@@ -17,8 +17,17 @@ Forward = Callable[[Tensor], Tensor]
 """images N,C,H,W → logits"""
 
 
-def choose_kernels(asked: Kernels, network: Network) -> Kernels:
-    """What "auto" means here: fused on a processor that can, for a ResNet with batch norm; else torch's own."""
+def choose_kernels(asked: Kernels, network: Network, processes: int = 1) -> Kernels:
+    """What "auto" means here: fused on a processor that can, for a ResNet with batch norm; else torch's own.
+
+    Batch norm shares its statistics with the other `processes` of a job, and only torch's own kernels let it.
+    """
+    if processes > 1:
+        if asked in ("fused", "compiled"):
+            raise InvalidArgument(
+                f"{asked} kernels are for one process, and this job has {processes}: train with --kernels torch"
+            )
+        return "torch"
     if asked != "auto":
         return asked
     normalised = any(type(module) is nn.BatchNorm2d for module in network.modules())

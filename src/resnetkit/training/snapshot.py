@@ -6,7 +6,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,24 @@ class Position:
     """share of the schedule that is behind it"""
     epoch_progress: float = 0.0
     """the same at the beginning of the epoch"""
+    skipped: int = 0
+    """steps in a row up to here that were skipped, because loss or gradients were not finite"""
+    rollbacks: int = 0
+    """times the run went back to a checkpoint for that reason"""
+    rate: float = 1.0
+    """what is left of the recipe's learning rate since"""
+    pieces: int = 0
+    """pieces of a batch that fit into memory, where that is more than the recipe says; else 0"""
     best_epoch: int | None = None
     best_score: float = -1.0
     best_loss: float = float("inf")
+    val_n: int = 0
+    """images that were scored to choose it"""
 
 
 def save_snapshot(folder: Path, learner: Learner, position: Position) -> Path:
     """Write the snapshot of this moment atomically and keep the one before it. Returns its path."""
-    tensors = learner.state()
-    metadata = {
-        "format": str(_FORMAT),
-        "position": json.dumps(asdict(position)),
-        "sha256": _digest(tensors),
-    }
-    path = folder / f"step-{position.global_step:08d}.safetensors"
-    write_tensors(path, tensors, metadata)
+    path = _write(folder, learner.state(), position)
     for old in sorted(folder.glob("step-*.safetensors"))[:-2]:
         old.unlink(missing_ok=True)
     return path
@@ -79,6 +82,40 @@ def restore_newest(folder: Path, learner: Learner, warn: Callable[[str], None]) 
     if damaged:
         raise CheckpointError(f"no intact checkpoint is left: {'; '.join(damaged)}; start again with a new --output")
     return Position()
+
+
+def restart_epoch(folder: Path, steps: int, *, same_optimiser: bool) -> None:
+    """Make of the newest intact snapshot one that stands at the beginning of its epoch of `steps` steps.
+
+    For a run that goes on with other data or another recipe: what it learnt is kept, and what its optimiser remembers
+    if that is the `same_optimiser`, but not its place among images that are no longer the same.
+    """
+    paths = sorted(folder.glob("step-*.safetensors"))
+    for path in reversed(paths):
+        try:
+            tensors, position = _read(path)
+        except CheckpointError:
+            continue
+        kept = {key: value for key, value in tensors.items() if same_optimiser or not key.startswith("optimiser/")}
+        fresh = replace(
+            position, global_step=position.epoch * steps, steps_done=0, loss_sum=0.0, right=0, images=0, pieces=0
+        )
+        written = _write(folder, kept, fresh)
+        for old in set(paths) - {written}:
+            old.unlink(missing_ok=True)
+        return
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], position: Position) -> Path:
+    metadata = {
+        "format": str(_FORMAT),
+        "position": json.dumps(asdict(position)),
+        "sha256": _digest(tensors),
+    }
+    path = folder / f"step-{position.global_step:08d}.safetensors"
+    write_tensors(path, tensors, metadata)
+    _read(path)  # proven before an older one goes; raises CheckpointError
+    return path
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Position]:

@@ -1,6 +1,7 @@
 """One step of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor, nn
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.transforms import normalise
+from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.classifier import autocast
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.optimisation import Optimiser
+from resnetkit.training.processes import ALONE, Processes
 from resnetkit.training.running import Forward
 
 Mixed = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -40,30 +43,72 @@ def train_step(
     mixed: Mixed | None = None,
     forward: Forward | None = None,
 ) -> StepResult:
-    """Change the network by one step at rate `lr` on images `N,C,H,W` of 0–255 and what is right about them.
+    """Change the network by one step at rate `lr` on images `N,C,H,W` of 0–255 and what is right about them."""
+    result = add_gradients(
+        network, optimiser, images, answers,
+        preprocess=preprocess, objective=objective, precision=precision, pieces=pieces, mixed=mixed,
+        forward=forward,
+    )  # fmt: skip
+    optimiser.step(lr)
+    return result
+
+
+def add_gradients(
+    network: nn.Module,
+    optimiser: Optimiser,
+    images: Tensor,
+    answers: Tensor,
+    *,
+    preprocess: Preprocess,
+    objective: Objective,
+    precision: str,
+    pieces: int = 1,
+    mixed: Mixed | None = None,
+    forward: Forward | None = None,
+    whole: int | None = None,
+    processes: Processes = ALONE,
+) -> StepResult:
+    """Give the parameters the gradients of a batch of `whole` images, of which `images` are this process's share.
 
     Answers are classes `N` or shares of each class `N,classes`. The normalised images and their answers are `mixed`
-    among themselves, if wanted. The batch is computed in `pieces`, one after the other, whose gradients add up to the
+    among themselves, if wanted. They are computed in `pieces`, one after the other, whose gradients add up to the
     batch's own (but each piece has its own batch norm statistics). `forward` gives what the network gives, some faster
     way.
     """
     device = next(network.parameters()).device
+    whole = len(images) if whole is None else whole
     network.train()
     optimiser.zero_grad()
     loss, right = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
-    pieces = min(pieces, max(1, len(images) // 2))  # a piece of one image has no variance for batch norm
+    # The same number in every process, as their batch norms wait for each other; and a piece of one has no variance.
+    pieces = min(pieces, max(1, whole // (2 * processes.count)))
     inputs, answers = normalise(images.to(device), preprocess), answers.to(device)
-    if mixed:
+    if mixed and len(inputs):
         inputs, answers = mixed(inputs, answers)
     for part, wanted in zip(inputs.tensor_split(pieces), answers.tensor_split(pieces), strict=True):
-        with autocast(precision, device):
+        with autocast(precision, device), _batch_norm_explained():
             logits = (forward or network)(part)
-        share = objective(logits, wanted) * (len(part) / len(images))
+        # A process without an image of a last, small batch still takes its part in the sums.
+        share = objective(logits, wanted) * (len(part) / whole) if len(part) else logits.sum()
         torch.autograd.backward(share)
         loss += share.detach()
         right += _right(logits, wanted)
-    optimiser.step(lr)
-    return StepResult(loss=float(loss), right=int(right), images=len(images))
+    processes.add_up(optimiser.gradients())
+    total_loss, total_right = processes.totals(float(loss), int(right))
+    return StepResult(loss=total_loss, right=round(total_right), images=whole)
+
+
+@contextmanager
+def _batch_norm_explained() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InvalidArgument(
+            "one image of this size leaves batch norm one value a channel, which has no variance: give a --batch-size "
+            "of 2 or more, a larger --image-size, or --freeze-norm"
+        ) from error
 
 
 def _right(logits: Tensor, answers: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""Whether a run may be continued: with the data, the classes and the recipe that it began with, or by force."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resnetkit.catalog.recipe import recipe_from_dict
+from resnetkit.data.dataset import DataSet
+from resnetkit.data.opening import open_data
+from resnetkit.errors import RunError
+from resnetkit.training.inventory import Inventory
+from resnetkit.training.plan import Plan
+from resnetkit.training.run import Run
+
+_OWN_MATTER = ("data.", "device")  # data is compared as it is, wherever it lies; a device is no part of the answer
+_NETWORK = ("model.", "preprocess.", "image_size", "test_size", "crop_share", "layer_decay", "freeze", "head_epochs")
+"""what the tensors of a checkpoint were made for"""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A run to be continued: its plan, its data, and what about them is another than when it began."""
+
+    plan: Plan
+    dataset: DataSet
+    changes: tuple[str, ...] = ()
+    same_optimiser: bool = True
+    other_images: bool = False
+
+
+def continuation(
+    run: Run, source: str | os.PathLike[str] | None, overrides: Mapping[str, Any], *, force: bool
+) -> Continuation:
+    """What `run` goes on with, where `source` or some fields of the recipe may have been given anew.
+
+    Raises RunError that lists the differences, unless `force`; for some of them even then.
+    """
+    recipe_from_dict(dict(overrides))  # a wrong field is named before anything is opened
+    found = Plan.read(run.recipe)
+    begun = Plan.read(run.begun) if run.begun.is_file() else found
+    plan = replace(found, recipe=replace(found.recipe, **overrides))
+    where = found.data.source if source is None else os.fspath(source)
+    dataset = open_data(
+        where, channels=plan.model.in_chans, val_share=0
+    )  # fmt: skip
+    of_data = _changes_of_data(run, begun, dataset)
+    of_plan = changes_of_plan(begun, plan)
+    if not of_data and not of_plan:
+        return Continuation(plan, dataset)
+    said = "; ".join([*of_plan.values(), *of_data])
+    fixed = [key for key in of_plan if key.startswith(_NETWORK)]
+    if fixed or dataset.num_classes != begun.data.num_classes:
+        why = of_plan[fixed[0]] if fixed else f"{begun.data.num_classes} → {dataset.num_classes} classes"
+        raise RunError(
+            f"{run.path} cannot be continued with this change: {said}. Its checkpoint does not fit ({why}): begin a "
+            f"new run from its weights with resnetkit train {where} --model {run.path}"
+        )
+    if not force:
+        raise RunError(
+            f"{run.path} was begun with something else: {said}. Put it back, or continue with the change with --force"
+        )
+    data = replace(
+        plan.data, source=os.path.abspath(where) if os.path.exists(where) else where,
+        fingerprint=dataset.fingerprint, class_names=dataset.class_names,
+    )  # fmt: skip
+    same = plan.recipe.optimiser == begun.recipe.optimiser
+    return Continuation(replace(plan, data=data), dataset, (*of_plan.values(), *of_data), same, bool(of_data))
+
+
+def changes_of_plan(before: Plan, after: Plan) -> dict[str, str]:
+    """Each field that is another, as `epochs: 3 → 40`."""
+    old, new = _flat(before.to_dict()), _flat(after.to_dict())
+    keys = [key for key in {**old, **new} if not key.startswith(_OWN_MATTER) and old.get(key) != new.get(key)]
+    return {
+        key.removeprefix("recipe."): f"{key.removeprefix('recipe.')}: {old.get(key)} → {new.get(key)}" for key in keys
+    }
+
+
+def _changes_of_data(run: Run, begun: Plan, dataset: DataSet) -> list[str]:
+    if dataset.fingerprint == begun.data.fingerprint:
+        return []
+    before = Inventory.read(run.inventory)
+    changes = before.changes(Inventory.of(dataset)) if before else []
+    return changes or [f"the images at {dataset.name} are others than before"]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

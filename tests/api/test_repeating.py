@@ -1,0 +1,43 @@
+"""Several seeds, and numbers handed to a tracker: each with real short runs."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from resnetkit.api.repeating import train_with_seeds
+from resnetkit.api.training import train
+from resnetkit.errors import InvalidArgument
+from resnetkit.training.progress import nobody
+from resnetkit.training.tracking import tracked
+
+SHORT = {"epochs": 1, "batch_size": 128, "precision": "float32"}
+
+
+def test_seeds_are_runs_of_their_own_with_mean_and_deviation(tmp_path: Path):
+    result = train_with_seeds(2, "digits", output=tmp_path / "runs", seed=5, **SHORT)
+    scores = []
+    for seed in (5, 6):
+        [line] = (tmp_path / "runs" / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines()
+        scores.append(json.loads(line)["val_top1"])
+    assert result.mean_score == pytest.approx(sum(scores) / 2)
+    assert result.deviation_score == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+    assert [run.run.name for run in result.runs] == ["seed-5", "seed-6"]
+    with pytest.raises(InvalidArgument, match="two at least"):
+        train_with_seeds(1, "digits")
+
+
+def test_tensorboard_gets_the_numbers_of_the_metrics(tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with tracked(nobody, "tensorboard") as listener:
+        train("digits", output=tmp_path / "run", listener=listener, **{**SHORT, "epochs": 2})
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for tag, key in (("train/loss", "train_loss"), ("val/top1", "val_top1")):
+        points = [(event.step, event.value) for event in board.Scalars(tag)]
+        assert points == [(line["epoch"], pytest.approx(line[key], rel=1e-6)) for line in lines]
+    assert statistics.mean(event.value for event in board.Scalars("step/loss")) > 0

@@ -1,0 +1,97 @@
+"""A run goes on with what it began with, or says what is different."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from resnetkit.api.training import resume, train
+from resnetkit.errors import InvalidArgument, RunError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for name, grey in (("cat", 60), ("dog", 180)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = np.clip(random.normal(grey, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def run(tmp_path: Path, pictures: Path) -> Path:
+    return train(pictures, output=tmp_path / "run", epochs=2, batch_size=8, deterministic=True).run
+
+
+def epochs(run: Path) -> list[int]:
+    return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_is_different_about_the_images_is_said(run: Path, pictures: Path):
+    (pictures / "cat" / "0.png").rename(pictures / "cat" / "new.png")
+    (pictures / "dog" / "3.png").unlink()
+    with pytest.raises(RunError) as refused:
+        resume(run)
+    assert all(words in str(refused.value) for words in ("new.png", "3.png", "added", "gone", "--force"))
+    assert resume(run, force=True).epochs == 2
+
+
+def test_a_renamed_class_is_said(run: Path, pictures: Path):
+    (pictures / "dog").rename(pictures / "wolf")
+    with pytest.raises(RunError, match=r"class added: wolf; class gone: dog"):
+        resume(run)
+
+
+def test_other_pixels_under_the_same_names_are_noticed_in_an_array(tmp_path: Path):
+    def write(shade: int) -> None:
+        images = np.random.default_rng(0).integers(0, 256, (24, 8, 8), dtype=np.uint8)
+        images[::2, 0] = shade
+        np.savez(tmp_path / "data.npz", train_images=images, train_labels=np.arange(24)[:, None] % 2)
+
+    write(20)
+    train(tmp_path / "data.npz", output=tmp_path / "run", epochs=1, batch_size=8, deterministic=True)
+    write(30)
+    with pytest.raises(RunError, match="others than before"):
+        resume(tmp_path / "run")
+
+
+def test_an_edited_recipe_is_refused_with_the_difference_and_continued_by_force(run: Path):
+    path = run / "recipe.yaml"
+    text = path.read_text()
+    assert "epochs: 2" in text
+    path.write_text(text.replace("epochs: 2", "epochs: 4"))
+    with pytest.raises(RunError, match=r"epochs: 2 → 4\. Put it back"):
+        resume(run)
+    before = (run / "metrics.jsonl").read_text()
+    assert resume(run, force=True).epochs == 4
+    assert (run / "metrics.jsonl").read_text().startswith(before), "what was trained stays trained"
+    assert epochs(run) == [1, 2, 3, 4]
+    assert resume(run).epochs == 4, "what was forced once is the run's recipe from then on"
+
+
+def test_fields_given_beside_are_a_changed_recipe_too(run: Path):
+    with pytest.raises(RunError, match=r"batch_size: 8 → 4.*optimiser: sgd → adamw"):
+        resume(run, epochs=3, batch_size=4, optimiser="adamw", ema_decay=0.9)
+    assert resume(run, force=True, epochs=3, batch_size=4, optimiser="adamw", ema_decay=0.9, lr=0.001).epochs == 3
+    assert epochs(run) == [1, 2, 3]
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["recipe"]["optimiser"] == "adamw"
+
+
+def test_what_a_checkpoint_does_not_fit_is_refused_even_by_force(run: Path, pictures: Path):
+    with pytest.raises(RunError, match=r"image_size.*--model"):
+        resume(run, force=True, image_size=32)
+    (pictures / "bird").mkdir()
+    for number in range(6):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(pictures / "bird" / f"{number}.png")
+    with pytest.raises(RunError, match=r"class added: bird.*2 → 3 classes.*--model"):
+        resume(run, force=True)
+
+
+def test_a_field_that_no_recipe_has_is_named_first(run: Path):
+    with pytest.raises(InvalidArgument, match="epoch"):
+        resume(run, epoch=3)
