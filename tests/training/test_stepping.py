@@ -57,7 +57,14 @@ def short_run(output: Path, said: list[str], **fields: object) -> Path:
         if isinstance(event, Remark):
             said.append(event.text)
 
-    settings = {"epochs": 2, "batch_size": BATCH, "deterministic": True, "checkpoint_steps": 2, "listener": listen}
+    settings = {
+        "epochs": 2,
+        "batch_size": BATCH,
+        "deterministic": True,
+        "checkpoint_steps": 2,
+        "kernels": "torch",
+        "listener": listen,
+    }
     return train("digits", output=output, **{**settings, **fields}).run  # type: ignore[arg-type]
 
 
@@ -86,7 +93,7 @@ def test_a_skipped_step_leaves_weights_and_statistics_as_they_were(tmp_path: Pat
     images = np.concatenate([source.image(index)[None] for index in range(3 * 64)])
     np.savez(pictures, train_images=images, train_labels=source.labels[: 3 * 64, None])
     train(pictures, output=tmp_path / "run", epochs=1, batch_size=64, val_share=0.0, deterministic=True,
-          checkpoint_steps=1)  # fmt: skip
+          checkpoint_steps=1, kernels="torch")  # fmt: skip
     before, after = (load_file(path) for path in sorted((tmp_path / "run" / "checkpoint").glob("step-*")))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
