@@ -170,6 +170,10 @@ def test_auto_is_what_this_machine_and_network_can() -> None:
     assert choose_kernels("auto", a_network("resnetv2_50")) == "torch"
     assert choose_kernels("auto", a_network("resnet50_gn")) == "torch"
     assert choose_kernels("torch", a_network("resnet18")) == "torch"
+    # Fused batch norm keeps its statistics to itself, so several processes are torch's.
+    assert choose_kernels("auto", a_network("resnet18"), processes=2) == "torch"
+    with pytest.raises(InvalidArgument, match="this job has 2: train with --kernels torch"):
+        choose_kernels("fused", a_network("resnet18"), processes=2)
     network = a_network("resnet18")
     torch.testing.assert_close(forward_of(network, "fused")(images()), network(images()), rtol=1e-3, atol=1e-3)
 

@@ -115,6 +115,7 @@ def test_killed_twice_and_resumed_it_ends_bit_for_bit_as_if_never_stopped(tmp_pa
     assert not list(run.rglob("*.part")), "a finished run leaves no temporary file"
 
 
+@pytest.mark.slow
 def test_with_every_regulariser_it_ends_bit_for_bit_as_if_never_stopped(tmp_path: Path, regularised: Path):
     run = tmp_path / "run"
     process = start("train", "digits", *FLAGS, *EVERYTHING, "--output", run)
@@ -275,6 +276,7 @@ def test_on_a_full_disk_it_trains_on_and_loses_nothing_once_there_is_space(
     assert_same_end(run, whole)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_wait_for_space_with_one_clear_line_and_the_old_checkpoint(
     full_disk: "tuple[Path, subprocess.Popen[str]]", whole: Path
 ):

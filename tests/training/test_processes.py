@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from resnetkit.api.training import resume, train
+from resnetkit.training.plan import Plan
 from resnetkit.training.processes import Processes
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
@@ -74,6 +75,7 @@ def test_two_processes_train_and_score_as_one_does(tmp_path: Path):
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert json.loads(output)["best"]["n"] == 144, "one process speaks, and every held-out image is scored once"
+    assert Plan.read(tmp_path / "two" / "recipe.yaml").recipe.kernels == "torch"
     train("digits", output=tmp_path / "one", deterministic=True, **FLAGS)  # type: ignore[arg-type]
     for ours, theirs in zip(lines(tmp_path / "two"), lines(tmp_path / "one"), strict=True):
         for key in ("train_loss", "val_loss"):

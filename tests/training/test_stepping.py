@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
-from resnetkit.api import training
 from resnetkit.api.training import train
 from resnetkit.data.opening import open_data
 from resnetkit.data.randomness import permutation
 from resnetkit.errors import InvalidArgument
+from resnetkit.training import kernels, stepping
+from resnetkit.training.plan import Plan
 from resnetkit.training.progress import Event, Remark
 from resnetkit.training.stepping import Diverged
 
@@ -31,25 +31,27 @@ def said() -> list[str]:
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch):
-    """Lets the network see one pixel that is no number in its n-th forward passes in training, counted from 0."""
-    passes = iter(range(10**6))
+    """Puts one pixel that is no number into the images of the run's n-th steps, counted from 0."""
+    steps = iter(range(10**6))
 
-    def at(steps: Collection[int]) -> None:
-        new_network = training.new_network
+    def at(poisoned: Collection[int]) -> None:
+        own = stepping.add_gradients
 
-        def poisoned(*args: object) -> nn.Module:
-            network = new_network(*args)  # type: ignore[arg-type]
+        def add_gradients(network, optimiser, images, answers, **words):
+            if next(steps) in poisoned:
+                images = images.float()
+                images[0, 0, 0, 0] = float("nan")
+            return own(network, optimiser, images, answers, **words)
 
-            def hook(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-                if module.training and next(passes) in steps:
-                    inputs[0][0, 0, 0, 0] = float("nan")
-
-            network.register_forward_pre_hook(hook)
-            return network
-
-        monkeypatch.setattr(training, "new_network", poisoned)
+        monkeypatch.setattr(stepping, "add_gradients", add_gradients)
 
     return at
+
+
+KERNELS = pytest.mark.parametrize(
+    "run_by",
+    ["torch", pytest.param("fused", marks=pytest.mark.skipif(kernels.unavailable() is not None, reason="no kernels"))],
+)
 
 
 def short_run(output: Path, said: list[str], **fields: object) -> Path:
@@ -57,14 +59,7 @@ def short_run(output: Path, said: list[str], **fields: object) -> Path:
         if isinstance(event, Remark):
             said.append(event.text)
 
-    settings = {
-        "epochs": 2,
-        "batch_size": BATCH,
-        "deterministic": True,
-        "checkpoint_steps": 2,
-        "kernels": "torch",
-        "listener": listen,
-    }
+    settings = {"epochs": 2, "batch_size": BATCH, "deterministic": True, "checkpoint_steps": 2, "listener": listen}
     return train("digits", output=output, **{**settings, **fields}).run  # type: ignore[arg-type]
 
 
@@ -72,9 +67,13 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
     return load_file(sorted((run / "checkpoint").iterdir())[-1])
 
 
-def test_a_step_without_a_finite_loss_changes_nothing_and_its_images_are_named(tmp_path: Path, said, poison):
+@KERNELS
+def test_a_step_without_a_finite_loss_changes_nothing_and_its_images_are_named(
+    tmp_path: Path, said, poison, run_by: str
+):
     poison({2})
-    run = short_run(tmp_path / "run", said, epochs=1, checkpoint_steps=1)
+    run = short_run(tmp_path / "run", said, epochs=1, checkpoint_steps=1, kernels=run_by)
+    assert Plan.read(run / "recipe.yaml").recipe.kernels == run_by
     assert all(bool(t.isfinite().all()) for t in newest(run).values() if t.is_floating_point())
     [remark] = [text for text in said if "not finite" in text]
     assert "epoch 1, step 3" in remark
@@ -86,22 +85,24 @@ def test_a_step_without_a_finite_loss_changes_nothing_and_its_images_are_named(t
     assert line["images"][0] in remark
 
 
-def test_a_skipped_step_leaves_weights_and_statistics_as_they_were(tmp_path: Path, said, poison):
+@KERNELS
+def test_a_skipped_step_leaves_weights_and_statistics_as_they_were(tmp_path: Path, said, poison, run_by: str):
     poison({1, 2})  # the last two of three steps
     pictures = tmp_path / "pictures.npz"
     source = open_data("digits").split("train")
     images = np.concatenate([source.image(index)[None] for index in range(3 * 64)])
     np.savez(pictures, train_images=images, train_labels=source.labels[: 3 * 64, None])
     train(pictures, output=tmp_path / "run", epochs=1, batch_size=64, val_share=0.0, deterministic=True,
-          checkpoint_steps=1, kernels="torch")  # fmt: skip
+          checkpoint_steps=1, kernels=run_by)  # fmt: skip
     before, after = (load_file(path) for path in sorted((tmp_path / "run" / "checkpoint").glob("step-*")))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_after_three_in_a_row_it_goes_back_and_on_at_a_third_of_the_rate(tmp_path: Path, said, poison):
+@KERNELS
+def test_after_three_in_a_row_it_goes_back_and_on_at_a_third_of_the_rate(tmp_path: Path, said, poison, run_by: str):
     poison({7, 8, 9})
-    run = short_run(tmp_path / "run", said)
+    run = short_run(tmp_path / "run", said, kernels=run_by)
     [back] = [text for text in said if text.startswith("back to the checkpoint")]
     # Six steps an epoch; the snapshot before the eighth step is that of the end of the first epoch, or of step 8.
     assert re.search(r"epoch 2, step [02], and on at 0\.333 times", back)
@@ -110,9 +111,10 @@ def test_after_three_in_a_row_it_goes_back_and_on_at_a_third_of_the_rate(tmp_pat
     assert all(bool(t.isfinite().all()) for t in newest(run).values() if t.is_floating_point())
 
 
-def test_it_gives_up_after_three_ways_back(tmp_path: Path, said):
+@KERNELS
+def test_it_gives_up_after_three_ways_back(tmp_path: Path, said, run_by: str):
     with pytest.raises(Diverged, match="lower --lr"):
-        short_run(tmp_path / "run", said, lr=1e30)
+        short_run(tmp_path / "run", said, lr=1e30, kernels=run_by)
     assert len([text for text in said if text.startswith("back to the checkpoint")]) == 3
     # What is there is still fit to be continued, and no snapshot holds what is no number.
     assert all(bool(t.isfinite().all()) for t in newest(tmp_path / "run").values() if t.is_floating_point())
@@ -131,6 +133,24 @@ def test_batches_of_one_a_last_short_batch_and_a_class_of_one_image(tmp_path: Pa
               deterministic=True)  # fmt: skip
 
 
+def test_a_shortage_of_memory_makes_pieces_until_they_fit(tmp_path: Path, said, monkeypatch: pytest.MonkeyPatch):
+    own = stepping.add_gradients
+
+    def scarce(*arguments, pieces: int, **words):
+        result = own(*arguments, pieces=pieces, **words)
+        if pieces < 4:  # after the gradients are there and the statistics changed, as it may happen
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return result
+
+    monkeypatch.setattr(stepping, "add_gradients", scarce)
+    run = short_run(tmp_path / "run", said, epochs=1)
+    assert [text for text in said if "computed in 2 pieces" in text]
+    assert len([text for text in said if "out of memory" in text]) == 2, "what fits is remembered"
+    monkeypatch.undo()
+    ours, theirs = newest(run), newest(short_run(tmp_path / "same", said, epochs=1, accumulate=4))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
 # The limit is on the whole address space, a little above what the process has when it begins to train.
 SCARCE = """
 import resource, sys
@@ -143,6 +163,7 @@ train(sys.argv[4], output=sys.argv[2], epochs=1, batch_size=256, image_size=32, 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit on the address space")
 def test_out_of_memory_the_batch_is_computed_in_pieces_and_the_step_is_that_of_accumulating(tmp_path: Path):
     # One step, so that every piece of it is of the size that was found to fit.
