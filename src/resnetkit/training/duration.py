@@ -157,8 +157,8 @@ def plan_budget(
 
 
 def expected_seconds(network: Network, plan: Plan, train: TrainingImages, val: Loader | None, steps: int) -> float:
-    """How long `steps` steps and their validations will take, from four steps of each size on a copy."""
-    if plan.budget is not None and not plan.deterministic:
+    """How long `steps` steps and their validations will take: the budget, or from four steps of each size on a copy."""
+    if plan.budget is not None:
         return 60 * plan.budget.minutes
     measured = _measure(network, plan, train, val, 0.0, time.monotonic())
     return steps * measured.step + steps / len(train) * measured.validating
