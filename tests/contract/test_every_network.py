@@ -13,8 +13,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Dense, PreActivation, Residual, Vgg
+from resnetkit.deployment.folding import fold
 from resnetkit.errors import InvalidArgument
-from resnetkit.models import FeatureExtractor, build, checkpoint_blocks, fold
+from resnetkit.models import FeatureExtractor, build, checkpoint_blocks
 
 KIND = (
     "block", "stem", "stem_pool", "shortcut", "stride_at", "attention", "antialias", "stem_antialias",

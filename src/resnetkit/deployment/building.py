@@ -8,9 +8,9 @@ import torch
 
 from resnetkit.deployment.backends.artefacts import kept, key, surroundings
 from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.deployment.folding import fold
 from resnetkit.deployment.opening import OpenedModel
 from resnetkit.errors import InvalidArgument
-from resnetkit.models import fold
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.contract import Classifier, Meaning
 

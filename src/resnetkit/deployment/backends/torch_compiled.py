@@ -11,7 +11,7 @@ from torch._inductor.exc import InductorError
 
 from resnetkit.catalog.tasks import Task
 from resnetkit.data.transforms import as_images, normalise
-from resnetkit.models import fold
+from resnetkit.deployment.folding import fold
 from resnetkit.tasks.classifier import chances
 from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 

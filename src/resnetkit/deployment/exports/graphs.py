@@ -18,8 +18,8 @@ from torch.export import Dim, ExportedProgram
 
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.deployment.exports.picture import PictureToPixels
+from resnetkit.deployment.folding import fold
 from resnetkit.errors import InvalidArgument
-from resnetkit.models.fold import fold
 from resnetkit.tasks.classifier import chances
 
 Graph = Literal["tensor", "pixels", "picture"]
