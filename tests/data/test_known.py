@@ -255,6 +255,7 @@ def hostile(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int 
         (hostile("small.txt")[:-30], r"not a whole \.tar\.gz|cut short"),
         (b"no archive", r"not a whole \.tar\.gz"),
     ],
+    ids=("up", "around", "absolute", "backslash", "drive", "symlink", "hardlink", "pipe", "bomb", "cut", "other"),
 )  # fmt: skip
 def test_hostile_archives_write_nothing_outside(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "archive.tar.gz").write_bytes(content)
