@@ -14,7 +14,7 @@ from resnetkit.deployment.building import Backend, build
 from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.opening import OpenedModel, open_model
 from resnetkit.deployment.predictor import Failure, Prediction, Predictor
-from resnetkit.deployment.probing import Bound, Choice, candidates, probe, remember, remembered
+from resnetkit.deployment.probing import Bound, Choice, candidates, ever_chosen, probe, remember, remembered
 from resnetkit.errors import InvalidArgument, MissingExtra
 
 QUICK: tuple[Backend, ...] = ("torch", "onnxruntime", "openvino")
@@ -201,6 +201,30 @@ print(probe(opened, choices, pixels, mode="latency", images=10**9, bound=Bound(0
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == "float32"
+
+
+def test_what_was_quickest_with_bf16_is_not_taken_for_a_processor_without(
+    opened: OpenedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A choice holds for the instruction set it was made on, as a conversion holds for its versions."""
+    choices = candidates("auto", "auto")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    name, _ = remembered(opened, choices, mode="latency", batch_size=7)
+    assert not ever_chosen("latency", 7)
+    remember(name, Choice("openvino", "bf16"))
+    assert ever_chosen("latency", 7)
+    assert not ever_chosen("throughput", 7)
+    assert remembered(opened, choices, mode="latency", batch_size=7)[1] == Choice("openvino", "bf16")
+    assert choose(opened, precision="auto", batch_size=7).classifier.description.endswith("bf16 · OpenVINO")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert remembered(opened, choices, mode="latency", batch_size=7)[1] is None
+    assert choose(opened, precision="auto", batch_size=7).classifier.description.endswith("float32 · cpu")
+
+
+def test_int8_is_never_chosen_unasked() -> None:
+    """It comes from calibration alone, whatever the processor; a file of it says if it gains nothing here."""
+    for precision in ("float32", "bf16", "auto"):
+        assert "int8" not in {choice.precision for choice in candidates("auto", precision)}
 
 
 @pytest.mark.parametrize("backend", QUICK)

@@ -8,7 +8,22 @@ from torch import nn
 
 from resnetkit.catalog.architectures import ARCHITECTURES, architecture
 from resnetkit.errors import InvalidArgument
-from resnetkit.models import FeatureExtractor, build, fit_weights
+from resnetkit.models import FeatureExtractor, build, build_hollow, fit_weights
+
+
+@pytest.mark.parametrize("name", ["resnet20", "densenet121", "vgg11_bn", "resnetv2_50x1_bit", "resnetv2_50d_evos"])
+def test_a_hollow_network_is_the_same_without_numbers(name: str):
+    hollow, whole = (make(architecture(name), num_classes=7, in_chans=1) for make in (build_hollow, build))
+    assert all(values.is_meta for values in hollow.state_dict().values())
+    for mine, theirs in ((hollow.named_parameters(), whole.named_parameters()),
+                         (hollow.named_buffers(), whole.named_buffers())):  # fmt: skip
+        kinds = [
+            [(key, values.shape, values.dtype, values.requires_grad) for key, values in each] for each in (mine, theirs)
+        ]
+        assert kinds[0] == kinds[1]
+    hollow.load_state_dict(whole.state_dict(), assign=True)
+    images = torch.randn(1, 1, 64, 64)
+    assert torch.equal(hollow.eval()(images), whole.eval()(images))
 
 
 def test_a_row_of_ones_own_builds():

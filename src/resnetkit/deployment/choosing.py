@@ -110,10 +110,10 @@ def _on_cpu(
     opened: "OpenedModel", backend: str, precision: str, mode: Mode, batch_size: int, work: Work | None
 ) -> Classifier:
     from resnetkit.deployment.building import build
-    from resnetkit.deployment.probing import Bound, candidates, probe, remember, remembered
+    from resnetkit.deployment.probing import Bound, candidates, ever_chosen, probe, remember, remembered
 
     choices = candidates(backend, precision)
-    if len(choices) > 1:
+    if len(choices) > 1 and (work is not None or ever_chosen(mode, batch_size)):
         name, known = remembered(opened, choices, mode=mode, batch_size=batch_size)
         if known is None and work is not None:
             found = probe(opened, choices, work.sample(opened.preprocess), mode=mode, images=work.images, bound=Bound())

@@ -13,6 +13,7 @@ from typing import TypeVar, final
 import torch
 from torch import Tensor, fx, nn
 
+from resnetkit.models.hollow import hollow
 from resnetkit.models.preact import StandardisedConv2d
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -21,7 +22,8 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 def fold(network: AnyModule) -> AnyModule:
     """A copy in evaluation mode that gives the same with fewer steps; the network itself stays as it is.
 
-    Sums are done in float64, so that folding costs no more than one rounding of each weight.
+    Numbers that folding does not change are shared with it, not copied. Sums are done in float64, so that folding
+    costs no more than one rounding of each weight.
 
     >>> from resnetkit.catalog.architectures import architecture
     >>> from resnetkit.models.build import build
@@ -29,7 +31,7 @@ def fold(network: AnyModule) -> AnyModule:
     >>> sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     0
     """
-    network = copy.deepcopy(network).eval().requires_grad_(False)
+    network = copy.deepcopy(network, _shared(network)).eval()
     for name, module in list(network.named_modules()):
         if isinstance(module, StandardisedConv2d):
             network.set_submodule(name, _plain(module))
@@ -37,6 +39,12 @@ def fold(network: AnyModule) -> AnyModule:
         _absorb(network.get_submodule(convolution), network.get_submodule(norm))
         network.set_submodule(norm, nn.Identity())
     return network
+
+
+def _shared(network: nn.Module) -> dict[int, Tensor]:
+    """What a deep copy is to take for each of the network's tensors: the same numbers, not to be trained."""
+    shared: dict[int, Tensor] = {id(values): values.detach() for values in network.buffers()}
+    return shared | {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in network.parameters()}
 
 
 @final
@@ -96,9 +104,10 @@ def _fixed(values: Tensor, like: Tensor) -> nn.Parameter:
 @torch.no_grad()
 def _plain(module: StandardisedConv2d) -> nn.Conv2d:
     """The convolution whose filters are what a standardised one computes from its own at every call."""
-    plain = nn.Conv2d(
-        module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,  # type: ignore[arg-type]
-        module.dilation, module.groups, bias=False, device="meta",  # type: ignore[arg-type]
-    )  # fmt: skip
+    with hollow():
+        plain = nn.Conv2d(
+            module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,  # type: ignore[arg-type]
+            module.dilation, module.groups, bias=False,  # type: ignore[arg-type]
+        )  # fmt: skip
     plain.weight = _fixed(module.standardised(), module.weight)
     return plain.train(module.training)

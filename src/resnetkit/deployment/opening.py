@@ -10,13 +10,10 @@ from resnetkit.catalog import imagenet
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, PreActivation, Residual, architecture
 from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
 from resnetkit.catalog.pretrained import Pretrained, pretrained
-from resnetkit.checkpoints.adopt import adopt
-from resnetkit.checkpoints.fetch import fetch
 from resnetkit.checkpoints.modelfile import ModelCard, is_model_file, read
-from resnetkit.checkpoints.transfer import load_published
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import CheckpointError, UnknownName
-from resnetkit.models import build
+from resnetkit.models import build, build_hollow
 from resnetkit.tasks.classifier import TorchClassifier
 
 
@@ -91,18 +88,23 @@ def _from_file(path: Path, stated: Stated) -> OpenedModel:
     if is_model_file(path):
         state, card = read(path)
         return _loaded(state, stated.apply(card), path, ())
+    from resnetkit.checkpoints.adopt import adopt  # for strangers' files alone
+
     adopted = adopt(path, stride_at=stated.stride_at, row=stated.architecture)
     return _loaded(adopted.state, stated.apply(adopted.card), path, adopted.report.notes)
 
 
 def _loaded(state: dict[str, Tensor], card: ModelCard, path: Path, notes: tuple[str, ...]) -> OpenedModel:
-    with torch.device("meta"):  # no time is spent on random weights that the file's replace at once
-        network = build(card.row, num_classes=card.num_classes, in_chans=card.in_chans)
+    # No time is spent on random weights that the file's replace at once.
+    network = build_hollow(card.row, num_classes=card.num_classes, in_chans=card.in_chans)
     network.load_state_dict(state, assign=True)
     return OpenedModel(network.eval(), card, path, notes)
 
 
 def _published(weights: Pretrained, stated: Stated) -> OpenedModel:
+    from resnetkit.checkpoints.fetch import fetch
+    from resnetkit.checkpoints.transfer import load_published
+
     row = architecture(weights.architecture)
     card = ModelCard(
         architecture=weights.architecture,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from resnetkit.deployment.backends.artefacts import keep_note, kept_note, key, surroundings
+from resnetkit.deployment.backends.artefacts import any_note, keep_note, kept_note, key, surroundings
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed
 from resnetkit.deployment.opening import OpenedModel
@@ -63,11 +63,16 @@ def candidates(backend: str, precision: str) -> tuple[Choice, ...]:
     return found or tuple(Choice(name, precision) for name in backends)  # building it will say what is wrong
 
 
+def ever_chosen(mode: Mode, batch_size: int) -> bool:
+    """Whether a choice was ever kept for such work: if not, there is no need to hash a network to look for one."""
+    return any_note(_folder(mode, batch_size))
+
+
 def remembered(
     opened: OpenedModel, choices: tuple[Choice, ...], *, mode: Mode, batch_size: int
 ) -> tuple[str, Choice | None]:
     """The name under which the choice is kept, and the choice where one was made before."""
-    name = f"chosen/{key(opened.network, opened.card, surroundings(), choices, mode, batch_size)}"
+    name = f"{_folder(mode, batch_size)}/{key(opened.network, opened.card, surroundings(), choices)}"
     note = kept_note(name) or {}
     found = Choice(note.get("backend", ""), note.get("precision", ""))
     return name, found if found in choices else None
@@ -112,6 +117,10 @@ def probe(
 def remember(name: str, choice: Choice) -> None:
     """Keep a choice for the next time."""
     keep_note(name, asdict(choice))
+
+
+def _folder(mode: Mode, batch_size: int) -> str:
+    return f"chosen/{mode}-{batch_size}"
 
 
 def _parts(choice: Choice) -> tuple[Backend, str]:

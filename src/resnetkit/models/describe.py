@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from resnetkit.catalog.architectures import architecture, name_of
 from resnetkit.catalog.rows import Architecture
 from resnetkit.errors import InvalidInputSize
-from resnetkit.models.build import build
 from resnetkit.models.description import Description, Layer, Skip, Stage
+from resnetkit.models.hollow import build_hollow
 from resnetkit.models.network import Network
 
 BATCH = 9973
@@ -39,9 +39,8 @@ def describe(
     [('stem', (64, 112, 112), 7), ('layer1', (64, 56, 56), 59), ('layer2', (128, 28, 28), 179)]
     """
     row = architecture(model) if isinstance(model, str) else model
-    with torch.device("meta"):
-        network = build(row, num_classes=num_classes, in_chans=input_size[0], output_stride=output_stride)
-        images = torch.empty(BATCH, *input_size)
+    network = build_hollow(row, num_classes=num_classes, in_chans=input_size[0], output_stride=output_stride)
+    images = torch.empty(BATCH, *input_size, device="meta")
     try:
         ran, peak_bytes = _trace_inference(network.eval(), images)
         maps, saved = _trace_training(network.train(), images)

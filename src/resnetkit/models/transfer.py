@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
 from resnetkit.errors import InvalidArgument
 from resnetkit.models.densenet import DenseLayer
@@ -57,6 +56,9 @@ def checkpoint_blocks(network: nn.Module) -> None:
 
     About a third more time for a fraction of the memory (https://arxiv.org/abs/1604.06174). Keys stay as they are.
     """
+    # Imported late: it brings much that only training needs.
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+
     if not any(isinstance(module, BLOCKS) for module in network.modules()):
         raise InvalidArgument(
             "this network has no blocks to compute again: checkpoint_blocks is for residual and dense ones"

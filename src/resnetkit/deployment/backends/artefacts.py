@@ -116,6 +116,11 @@ def kept_note(name: str) -> dict[str, Any] | None:
     return None
 
 
+def any_note(folder: str) -> bool:
+    """Whether the folder of the cache holds any note."""
+    return any((cache_folder() / folder).glob("*.json"))
+
+
 def keep_note(name: str, note: dict[str, Any]) -> None:
     """Keep a JSON object; where that is not possible, it is not kept."""
     target = cache_folder() / f"{name}.json"
