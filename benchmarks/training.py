@@ -20,7 +20,7 @@ CASES = ((50, 16, 224), (18, 32, 224), (18, 128, 32))
 
 
 def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
-    """Images/s of `train_step` on a network of 10 classes, median step of at least 4 s, and the precision chosen."""
+    """Images/s of steps on a network of 10 classes, median step of at least 4 s, and the precision chosen."""
     import torch
 
     from resnetkit.api.networks import create_model
@@ -31,7 +31,7 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     from resnetkit.training.optimisation import Optimiser
     from resnetkit.training.precision import faster_precision
     from resnetkit.training.running import choose_kernels, forward_of
-    from resnetkit.training.step import train_step
+    from resnetkit.training.step import add_gradients
 
     keep_freed_memory()  # as the command does
     torch.manual_seed(0)
@@ -50,10 +50,11 @@ def own_speed(depth: int, batch: int, size: int) -> tuple[float, str]:
     start = time.perf_counter()
     while len(times) < 7 or time.perf_counter() - start < 4:
         began = time.perf_counter()
-        train_step(
+        add_gradients(
             network, optimiser, images, labels,
-            preprocess=preprocess, objective=objective, lr=0.01, precision=precision, forward=forward,
+            preprocess=preprocess, objective=objective, precision=precision, forward=forward,
         )  # fmt: skip
+        optimiser.step(0.01)
         times.append(time.perf_counter() - began)
     return batch / statistics.median(times[2:]), precision
 

@@ -8,7 +8,7 @@ from resnetkit.catalog.recipe import Recipe
 from resnetkit.models import Network, build
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
-from resnetkit.training.step import train_step
+from resnetkit.training.step import add_gradients
 
 
 def a_network() -> Network:
@@ -19,10 +19,11 @@ def a_network() -> Network:
 def changed_by_a_step(learner: Learner) -> set[str]:
     before = {key: tensor.clone() for key, tensor in learner.network.state_dict().items()}
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-    train_step(
+    add_gradients(
         learner.network, learner.optimiser, images, torch.tensor([0, 1, 2, 0]),
-        preprocess=Preprocess.for_size(64), objective=Objective("cross_entropy"), lr=0.1, precision="float32",
+        preprocess=Preprocess.for_size(64), objective=Objective("cross_entropy"), precision="float32",
     )  # fmt: skip
+    learner.optimiser.step(0.1)
     return {key for key, tensor in learner.network.state_dict().items() if not torch.equal(before[key], tensor)}
 
 

@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -14,7 +15,8 @@ from resnetkit.data.transforms import normalise
 from resnetkit.models import build
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.optimisation import Optimiser
-from resnetkit.training.step import _right, train_step
+from resnetkit.training.running import forward_of
+from resnetkit.training.step import _right, add_gradients
 
 
 def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
@@ -30,10 +32,11 @@ def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
     objective = Objective("cross_entropy", smoothing=0.1)
     velocity = {}
     for _ in range(2):
-        result = train_step(
+        result = add_gradients(
             network, optimiser, images, labels,
-            preprocess=preprocess, objective=objective, lr=0.05, precision="float32",
+            preprocess=preprocess, objective=objective, precision="float32",
         )  # fmt: skip
+        optimiser.step(0.05)
 
         twin.train()
         inputs = (images.float() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor(
@@ -68,10 +71,11 @@ def test_a_batch_in_pieces_is_one_step_of_the_whole_batch():
                 module.train = lambda mode=True, own=module: own
                 module.training = False
         optimiser = Optimiser(network, Recipe(weight_decay=0.0))
-        result = train_step(
+        result = add_gradients(
             network, optimiser, images, labels, preprocess=preprocess,
-            objective=Objective("cross_entropy"), lr=0.1, precision="float32", pieces=pieces,
+            objective=Objective("cross_entropy"), precision="float32", pieces=pieces,
         )  # fmt: skip
+        optimiser.step(0.1)
         assert result.images == 7
         ends.append((result.loss, network.fc.weight.detach(), network.conv1[0].weight.detach()))
     for end in ends[1:]:
@@ -86,9 +90,9 @@ def test_normalised_images_and_shares_are_mixed_before_the_network_sees_them():
     preprocess = Preprocess.for_size(16)
     images, labels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8), torch.tensor([0, 1, 2, 3, 4, 0])
     mixed = partial(mix, mixing=Mixing(mixup=1.0), seed=3, step=7)
-    result = train_step(
+    result = add_gradients(
         network, Optimiser(network, Recipe()), images, one_hot(labels, 5), preprocess=preprocess,
-        objective=Objective("cross_entropy"), lr=0.1, precision="float32", pieces=2, mixed=mixed,
+        objective=Objective("cross_entropy"), precision="float32", pieces=2, mixed=mixed,
     )  # fmt: skip
     inputs, shares = mixed(normalise(images, preprocess), one_hot(labels, 5))
     assert (shares.amax(dim=1) < 1).any(), "something was mixed"
@@ -106,3 +110,19 @@ def test_of_several_labels_any_is_right_and_where_there_is_none_nothing_is():
     logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     answers = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     assert int(_right(logits, answers)) == 2
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler calls it itself
+def test_a_compiled_network_learns_as_an_eager_one():
+    torch.manual_seed(0)
+    network = build(architecture("resnet8_w64"), num_classes=5)
+    images, labels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), torch.tensor([0, 1, 2, 3])
+    ends = []
+    for kind in ("torch", "compiled"):
+        twin = copy.deepcopy(network)
+        add_gradients(
+            twin, Optimiser(twin, Recipe()), images, labels, preprocess=Preprocess.for_size(16),
+            objective=Objective("cross_entropy"), precision="float32", forward=forward_of(twin, kind),
+        )  # fmt: skip
+        ends.append({name: parameter.grad for name, parameter in twin.named_parameters()})
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-3, atol=1e-4)

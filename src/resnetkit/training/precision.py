@@ -12,7 +12,7 @@ from resnetkit.models import Network
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
 from resnetkit.training.memory import is_out_of_memory, smaller_pieces
-from resnetkit.training.step import train_step
+from resnetkit.training.step import add_gradients
 
 
 def has_native_bf16(device: torch.device) -> bool:
@@ -71,10 +71,11 @@ class Probe:
 
     def _step(self) -> float:
         began = time.perf_counter()
-        train_step(
+        add_gradients(
             self._learner.network, self._learner.optimiser, self._images, self._labels,
-            preprocess=self._preprocess, objective=Objective(self._recipe.loss), lr=0.0,
+            preprocess=self._preprocess, objective=Objective(self._recipe.loss),
             precision=self._recipe.precision, pieces=self._pieces, forward=self._learner.forward,
         )  # fmt: skip
+        self._learner.optimiser.step(0.0)
         self._learner.stepped(0)
         return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""One step of training."""
+"""The gradients of one step of training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,30 +27,6 @@ class StepResult:
     loss: float
     right: int
     images: int
-
-
-def train_step(
-    network: nn.Module,
-    optimiser: Optimiser,
-    images: Tensor,
-    answers: Tensor,
-    *,
-    preprocess: Preprocess,
-    objective: Objective,
-    lr: float,
-    precision: str,
-    pieces: int = 1,
-    mixed: Mixed | None = None,
-    forward: Forward | None = None,
-) -> StepResult:
-    """Change the network by one step at rate `lr` on images `N,C,H,W` of 0–255 and what is right about them."""
-    result = add_gradients(
-        network, optimiser, images, answers,
-        preprocess=preprocess, objective=objective, precision=precision, pieces=pieces, mixed=mixed,
-        forward=forward,
-    )  # fmt: skip
-    optimiser.step(lr)
-    return result
 
 
 def add_gradients(
@@ -87,7 +63,7 @@ def add_gradients(
         inputs, answers = mixed(inputs, answers)
     for part, wanted in zip(inputs.tensor_split(pieces), answers.tensor_split(pieces), strict=True):
         with autocast(precision, device), _batch_norm_explained():
-            logits = (forward or network)(part)
+            logits = (network if forward is None else forward)(part)
         # A process without an image of a last, small batch still takes its part in the sums.
         share = objective(logits, wanted) * (len(part) / whole) if len(part) else logits.sum()
         torch.autograd.backward(share)
