@@ -11,11 +11,11 @@ from typing import Protocol, final
 
 from resnetkit.data.loader import Loader
 from resnetkit.models import Network
-from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.plan import Budget, Plan
 from resnetkit.training.precision import Probe
 from resnetkit.training.snapshot import Position
+from resnetkit.training.validating import Sparing, classifier_of
 
 _VALIDATING = 0.02  # of the training time, at most, where a budget has to be kept
 _CALIBRATING = 0.01  # of the budget
@@ -198,10 +198,7 @@ def _step_seconds(network: Network, plan: Plan, train: TrainingImages, progress:
 
 
 def _validation_seconds(network: Network, plan: Plan, val: Loader) -> float:
-    classifier = TorchClassifier(
-        network, num_classes=plan.data.num_classes, class_names=None, preprocess=plan.preprocess,
-        precision=plan.recipe.precision, task=plan.data.task,
-    )  # fmt: skip
+    classifier = Sparing(classifier_of(network, plan))
     batches = val.batches(0)
     batch = next(batches)
     classifier(batch.pixels)

@@ -11,18 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from resnetkit.checkpoints import modelfile
-from resnetkit.data.balancing import class_counts, class_weights
+from resnetkit.data.balancing import class_counts
 from resnetkit.data.loader import Loader
-from resnetkit.evaluation.scoring import Measure, Scores, probabilities
+from resnetkit.evaluation.scoring import Measure, Scores
 from resnetkit.evaluation.several import SeveralScores, judge, measure_of
 from resnetkit.models import Network
-from resnetkit.tasks.classifier import TorchClassifier
-from resnetkit.tasks.labels import LabelMap
-from resnetkit.tasks.objective import Objective, Reduction
 from resnetkit.training.duration import Duration, duration_of, expected_seconds
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.interruption import Interrupted, Interruption, noted_interruption
@@ -36,7 +31,8 @@ from resnetkit.training.run import Run
 from resnetkit.training.schedule import Schedule
 from resnetkit.training.shared_norm import share_norms
 from resnetkit.training.snapshot import Position, restore_newest
-from resnetkit.training.stepping import Stepper, go_back, has_diverged
+from resnetkit.training.stepping import Stepper, go_back, has_diverged, objective_of
+from resnetkit.training.validating import Validation
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,11 @@ def fit(
     """
     listener = listener if processes.first else nobody
     learner = Learner(network, plan.recipe)
-    position = restore_newest(run.checkpoint, learner, lambda text: listener(Remark(text)))
+
+    def say(text: str) -> None:
+        listener(Remark(text))
+
+    position = restore_newest(run.checkpoint, learner, say)
     duration = duration_of(
         plan, len(train), began=time.monotonic() if began is None else began, spent=position.spent,
         counted=processes.count > 1,
@@ -84,14 +84,12 @@ def fit(
     seconds = expected_seconds(network, plan, train, val, duration.total - position.global_step)
     if processes.count > 1:
         share_norms(network)  # after the trials, which a process makes for itself
-    keeper = Keeper(
-        run, learner, lambda text: listener(Remark(text)),
-        steps=checkpoint_steps, minutes=checkpoint_minutes, writes=processes.first,
-    )  # fmt: skip
+    keeper = Keeper(run, learner, say, steps=checkpoint_steps, minutes=checkpoint_minutes, writes=processes.first)
     with noted_interruption() as interruption:
         training = _Training(
-            plan=plan, run=run, learner=learner, train=train, val=val, duration=duration, keeper=keeper,
-            pace=Pace(), interruption=interruption, processes=processes, listener=listener,
+            plan=plan, run=run, learner=learner, train=train, duration=duration, keeper=keeper, pace=Pace(),
+            validation=None if val is None else Validation(learner.model, plan, val, say),
+            interruption=interruption, processes=processes, listener=listener,
         )  # fmt: skip
         return training.to_the_end(position, seconds)
 
@@ -105,7 +103,7 @@ class _Training:
     run: Run
     learner: Learner
     train: TrainingImages
-    val: Loader | None
+    validation: Validation | None
     duration: Duration
     keeper: Keeper
     pace: Pace
@@ -116,32 +114,30 @@ class _Training:
     def to_the_end(self, position: Position, seconds: float) -> Outcome:
         """From `position` to the last step, which is expected to take `seconds`."""
         self._begin(position, seconds)
-        finished = not position.steps_done and self._over(position)
-        while not finished:
+        if not position.steps_done and self._over(position):
+            position = replace(position, finished=True)
+        while not position.finished:
             position = self._train_epoch(position)
             ended = time.monotonic()
             due = self.duration.over(position) or (position.epoch + 1) % _validate_every(self.plan) == 0
             diverged = has_diverged(position, self.learner)
-            answers = self._answers() if due and not diverged else None
+            answers = self.validation.answers(self.processes) if self.validation and due and not diverged else None
             # Weights that are numbers can still give answers that are none.
             if diverged or (answers and not np.isfinite(answers[0]).all()):
                 position = go_back(position, self.learner, self.run, self._say)
                 self.keeper.forget_lines_from(position.epoch)
                 continue
             position = self._end_epoch(position, judge(*answers, self.plan.data.class_names) if answers else None)
-            self.keeper.keep_snapshot(position)
+            position = self._keep_epoch(position, due)
             if due:
                 self.duration.validated(time.monotonic() - ended)
-            position = self.duration.moved(position)
-            # Never without a validation of what is there, even if the time ran out while a checkpoint was written.
-            finished = due and self._over(position)
             self._stop_if_asked(position)
         self.keeper.finish(position, self.interruption)
         return Outcome(
             best_epoch=(position.best_epoch or 0) + 1,
-            best_score=position.best_score if self.val else None,
+            best_score=position.best_score if self.validation else None,
             measure=measure_of(self.plan.data.task),
-            best_loss=position.best_loss if self.val else None,
+            best_loss=position.best_loss if self.validation else None,
             val_n=position.val_n,
             epochs=position.epoch,
             seconds=position.seconds,
@@ -152,7 +148,7 @@ class _Training:
         self.listener(
             Began(
                 plan=self.plan, run=str(self.run.path), train_images=len(self.train.source),
-                val_images=int(self.processes.totals(len(self.val.source) if self.val else 0)[0]),
+                val_images=int(self.processes.totals(self.validation.images if self.validation else 0)[0]),
                 steps=len(self.train), parameters=sum(p.numel() for p in self.learner.network.parameters()),
                 total=self.duration.total,
                 class_images=tuple(class_counts(self.train.source).tolist()),
@@ -168,7 +164,7 @@ class _Training:
         """The steps of the epoch that `position` has not done yet, as far as the run goes on and is in its senses."""
         plan, duration, steps = self.plan, self.duration, len(self.train)
         schedule = Schedule.of(plan.recipe, steps, duration.total)
-        stepper = Stepper(self.learner, plan, _objective(plan, self.train), self.run, self.processes, self._say)
+        stepper = Stepper(self.learner, plan, objective_of(plan, self.train), self.run, self.processes, self._say)
         self.learner.train_head_only(duration.at(position) < schedule.head)
         with closing(self.train.batches(position.epoch, position.steps_done, position.epoch_progress)) as batches:
             for batch in self.pace.timed(batches):
@@ -207,25 +203,6 @@ class _Training:
             )
         )  # fmt: skip
 
-    def _answers(self) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """Probabilities and truth of the validation part if there is one, each image by one of the processes."""
-        if not self.val:
-            return None
-        classifier = TorchClassifier(
-            self.learner.model,
-            num_classes=self.plan.data.num_classes,
-            class_names=self.plan.data.class_names,
-            preprocess=self.plan.preprocess,
-            precision=self.plan.recipe.precision,
-            task=self.plan.data.task,
-        )
-        same = LabelMap(tuple(range(self.plan.data.num_classes)))
-        probs, truth = probabilities(classifier, self.val.batches(0), same)
-        return (
-            self.processes.in_order(torch.from_numpy(probs)).numpy(),
-            self.processes.in_order(torch.from_numpy(truth)).numpy(),
-        )
-
     def _end_epoch(self, position: Position, scores: Scores | SeveralScores | None) -> Position:
         """Keep the model if it is the best so far, write the epoch's line, and stand at the start of the next epoch.
 
@@ -233,7 +210,7 @@ class _Training:
         """
         epoch = position.epoch
         # Without a validation part there is nothing to choose by, so the newest model is the one.
-        best = self.val is None or (scores is not None and _better(scores, position))
+        best = self.validation is None or (scores is not None and _better(scores, position))
         if best:
             self.keeper.keep_model(_card(self.plan, epoch, scores))
             position = replace(position, best_epoch=epoch)
@@ -261,6 +238,17 @@ class _Training:
             position, epoch=epoch + 1, epoch_progress=position.progress, steps_done=0, loss_sum=0.0, right=0, images=0
         )
 
+    def _keep_epoch(self, position: Position, due: bool) -> Position:
+        """A snapshot of an epoch's end, which says whether the run is finished: so it is, too, when it is resumed.
+
+        Never without a validation of what is there, even if the time runs out while the snapshot is written.
+        """
+        position = replace(self.duration.moved(position), finished=due and self._over(position))
+        self.keeper.keep_snapshot(position)
+        position = self.duration.moved(position)
+        ran_out = due and not position.finished and self._over(position)
+        return self._keep_epoch(position, due) if ran_out else position
+
     def _over(self, position: Position) -> bool:
         """Whether nothing is left to do: the time is up, or no epoch was better for long."""
         patience, best = self.plan.recipe.early_stopping, position.best_epoch
@@ -280,16 +268,6 @@ class _Training:
 
     def _say(self, text: str) -> None:
         self.listener(Remark(text))
-
-
-def _objective(plan: Plan, train: TrainingImages) -> Objective:
-    recipe, weights = plan.recipe, None
-    if recipe.balance == "loss":
-        weights = torch.from_numpy(class_weights(class_counts(train.source), recipe.balance_beta)).float()
-    # With the mean over classes the usual rates were ten times too small for ten labels (mean average precision of two
-    # digits side by side after 10 epochs 0.29, with ten times the rate 0.72).
-    classes: Reduction = "sum" if plan.data.task == "multilabel" else "mean"
-    return Objective(recipe.loss, smoothing=recipe.label_smoothing, weights=weights, classes=classes)
 
 
 def _card(plan: Plan, epoch: int, scores: Scores | SeveralScores | None) -> modelfile.ModelCard:

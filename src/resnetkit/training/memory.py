@@ -2,10 +2,14 @@
 
 import gc
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from resnetkit.errors import RunError
+
+Value = TypeVar("Value")
 
 _SHORTAGES = (
     "can't allocate memory", "not enough memory", "out of memory",
@@ -32,17 +36,49 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in text for words in _SHORTAGES)
 
 
+def in_pieces(attempt: Callable[[int], Value], pieces: int, more: Callable[[int, str], int]) -> tuple[Value, int]:
+    """What `attempt` gives with so many pieces, and their number: as many as it takes.
+
+    Where memory is too little, `more` says how many to try next, of the pieces that were too few and the error's words.
+    """
+    while True:
+        try:
+            return attempt(pieces), pieces
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = (str(error) or type(error).__name__).splitlines()[0]
+        # Out of the handler, whose traceback holds on to the tensors of the attempt.
+        pieces = more(pieces, shortage)
+
+
+def has_memory_for(attempt: Callable[[], object]) -> bool:
+    """Whether there is memory for what `attempt` does."""
+    try:
+        attempt()
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    _let_go()
+    return False
+
+
 def smaller_pieces(pieces: int, images: int, shortage: str) -> int:
     """In how many pieces to compute a batch of `images` for which `pieces` were too few. Raises OutOfMemory.
 
     To be called when nothing holds on to the tensors of the attempt: not where its error is handled.
     """
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    _let_go()
     if 2 * pieces > images // 2:
         raise OutOfMemory(
             f"there is too little memory even for {math.ceil(images / pieces)} images at once ({shortage}): "
             "give a smaller --image-size or --model"
         )
     return 2 * pieces
+
+
+def _let_go() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

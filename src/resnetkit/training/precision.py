@@ -11,7 +11,7 @@ from resnetkit.catalog.recipe import Kernels, Precision, Recipe
 from resnetkit.models import Network
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
-from resnetkit.training.memory import is_out_of_memory, smaller_pieces
+from resnetkit.training.memory import in_pieces, smaller_pieces
 from resnetkit.training.step import add_gradients
 
 
@@ -59,22 +59,19 @@ class Probe:
 
     def seconds_of_a_step(self) -> float:
         """How long one step takes, in as many pieces as the memory asks for. Raises OutOfMemory."""
-        while True:
-            try:
-                return self._step()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                shortage = str(error).splitlines()[0]
-            self._learner.optimiser.zero_grad()
-            self._pieces = smaller_pieces(self._pieces, len(self._images), shortage)
+        seconds, self._pieces = in_pieces(self._step, self._pieces, self._more)
+        return seconds
 
-    def _step(self) -> float:
+    def _more(self, pieces: int, shortage: str) -> int:
+        self._learner.optimiser.zero_grad()
+        return smaller_pieces(pieces, len(self._images), shortage)
+
+    def _step(self, pieces: int) -> float:
         began = time.perf_counter()
         add_gradients(
             self._learner.network, self._learner.optimiser, self._images, self._labels,
-            preprocess=self._preprocess, objective=Objective(self._recipe.loss),
-            precision=self._recipe.precision, pieces=self._pieces, forward=self._learner.forward,
+            preprocess=self._preprocess, objective=Objective(self._recipe.loss), precision=self._recipe.precision,
+            pieces=pieces, forward=self._learner.forward,
         )  # fmt: skip
         self._learner.optimiser.step(0.0)
         self._learner.stepped(0)

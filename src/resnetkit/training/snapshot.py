@@ -39,6 +39,8 @@ class Position:
     """seconds of the whole command, and of those before it that this run was resumed from; kept by the clock only"""
     progress: float = 0.0
     """share of the schedule that is behind it"""
+    finished: bool = False
+    """whether nothing is left to do; a clock that starts anew in a resumed run cannot know"""
     epoch_progress: float = 0.0
     """the same at the beginning of the epoch"""
     skipped: int = 0
@@ -98,8 +100,9 @@ def restart_epoch(folder: Path, steps: int, *, same_optimiser: bool) -> None:
             continue
         kept = {key: value for key, value in tensors.items() if same_optimiser or not key.startswith("optimiser/")}
         fresh = replace(
-            position, global_step=position.epoch * steps, steps_done=0, loss_sum=0.0, right=0, images=0, pieces=0
-        )
+            position, global_step=position.epoch * steps, steps_done=0, loss_sum=0.0, right=0, images=0, pieces=0,
+            finished=False,
+        )  # fmt: skip
         written = _write(folder, kept, fresh)
         for old in set(paths) - {written}:
             old.unlink(missing_ok=True)

@@ -15,13 +15,15 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from resnetkit.data.balancing import class_counts, class_weights
 from resnetkit.data.loader import Batch
 from resnetkit.data.mixing import Mixing, mix, one_hot
 from resnetkit.data.sources import Source
 from resnetkit.errors import RunError
-from resnetkit.tasks.objective import Objective
+from resnetkit.tasks.objective import Objective, Reduction
+from resnetkit.training.images import TrainingImages
 from resnetkit.training.learner import Learner
-from resnetkit.training.memory import OutOfMemory, is_out_of_memory, smaller_pieces
+from resnetkit.training.memory import OutOfMemory, in_pieces, smaller_pieces
 from resnetkit.training.plan import Plan
 from resnetkit.training.processes import Processes
 from resnetkit.training.run import Run
@@ -63,27 +65,20 @@ class Stepper:
         return StepResult(loss=0.0, right=0, images=0), replace(position, skipped=position.skipped + 1)
 
     def _gradients(self, batch: Batch, position: Position) -> tuple[StepResult, int]:
-        pieces = position.pieces or self._plan.recipe.accumulate
-        while True:
+        def attempt(pieces: int) -> StepResult:
             # Dropout and stochastic depth of this step are a function of (seed, step), not of what was drawn before.
             torch.manual_seed(self._plan.seed * 1_000_003 + position.global_step + (self._processes.rank << 40))
-            try:
-                result = add_gradients(
-                    self._learner.network, self._learner.optimiser, batch.images,
-                    answers_of(batch, self._plan),
-                    preprocess=self._plan.preprocess, objective=self._objective, precision=self._plan.recipe.precision,
-                    pieces=pieces, forward=self._learner.forward,
-                    mixed=mixed_of(self._plan, position.global_step), whole=batch.whole,
-                    processes=self._processes,
-                )  # fmt: skip
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                shortage = str(error).splitlines()[0]
-            else:
-                return result, pieces
-            # Out of the handler, whose traceback holds on to the tensors of the attempt.
-            pieces = self._fewer_at_once(pieces, len(batch.images), shortage)
+            return add_gradients(
+                self._learner.network, self._learner.optimiser, batch.images, answers_of(batch, self._plan),
+                preprocess=self._plan.preprocess, objective=self._objective, precision=self._plan.recipe.precision,
+                pieces=pieces, forward=self._learner.forward, mixed=mixed_of(self._plan, position.global_step),
+                whole=batch.whole, processes=self._processes,
+            )  # fmt: skip
+
+        def more(pieces: int, shortage: str) -> int:
+            return self._fewer_at_once(pieces, len(batch.images), shortage)
+
+        return in_pieces(attempt, position.pieces or self._plan.recipe.accumulate, more)
 
     def _fewer_at_once(self, pieces: int, images: int, shortage: str) -> int:
         self._learner.optimiser.zero_grad()
@@ -114,6 +109,17 @@ class Stepper:
             f"the loss or a gradient is not finite in epoch {position.epoch + 1}, step {position.steps_done + 1}: the "
             f"step is skipped; its images were {', '.join(names[:_NAMED])}{more}"
         )
+
+
+def objective_of(plan: Plan, train: TrainingImages) -> Objective:
+    """The loss of a step, where rare classes may count for more."""
+    recipe, weights = plan.recipe, None
+    if recipe.balance == "loss":
+        weights = torch.from_numpy(class_weights(class_counts(train.source), recipe.balance_beta)).float()
+    # With the mean over classes the usual rates were ten times too small for ten labels (mean average precision of two
+    # digits side by side after 10 epochs 0.29, with ten times the rate 0.72).
+    classes: Reduction = "sum" if plan.data.task == "multilabel" else "mean"
+    return Objective(recipe.loss, smoothing=recipe.label_smoothing, weights=weights, classes=classes)
 
 
 def answers_of(batch: Batch, plan: Plan) -> Tensor:
