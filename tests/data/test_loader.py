@@ -12,7 +12,8 @@ import torch
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.augmentation import PadAndCrop, RandomResizedCrop, train_transform
-from resnetkit.data.loader import Batch, Loader
+from resnetkit.data.batching import Batch
+from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data
 from resnetkit.data.pixel_policies import ColourJitter, PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.data.sources import ArraySource, Source

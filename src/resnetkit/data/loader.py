@@ -1,49 +1,16 @@
-"""Batches of a source: addressed order, addressed augmentation, prepared ahead by threads.
-
-Threads, not processes: decoding and resizing let go of the interpreter lock, nothing is pickled or copied between
-processes, and nothing is left behind when training stops.
-"""
+"""Batches of an indexed source: addressed order, addressed augmentation."""
 
 import os
-import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from typing import final
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from resnetkit.data.ahead import map_ahead
-from resnetkit.data.decode import Pixels
+from resnetkit.data.batching import Batch, Work, images_an_epoch, prepared, share_of
 from resnetkit.data.randomness import permutation, uniform
-from resnetkit.data.sources import ArraySource, Indices, Source, Weights, taken
+from resnetkit.data.sources import ArraySource, Indices, Source, Weights
 from resnetkit.data.transforms import Transform
-from resnetkit.errors import DataError, InvalidArgument, ResnetkitError
-
-_PIECE = 8  # images a thread prepares at a time: few enough to share out a batch, enough to be worth the hand-over
-_BATCHES_AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Batch:
-    """uint8 images `N,C,H,W` in channels-last memory, int64 classes `N`, their indices in the source `N`."""
-
-    images: Tensor
-    labels: Tensor
-    indices: Indices
-    waited: float
-    """seconds the consumer waited for this batch"""
-    whole: int
-    """images of the whole batch, of which these are one process's share"""
-    targets: Tensor | None = None
-    """float32 `N,num_classes` of 0 and 1 where an image may have several classes"""
-
-    @property
-    def pixels(self) -> Pixels:
-        """The images as `N,h,w,C`, without copying them: what a `Classifier` takes."""
-        pixels: Pixels = self.images.permute(0, 2, 3, 1).numpy()
-        return pixels
+from resnetkit.errors import InvalidArgument
 
 
 @final
@@ -104,26 +71,20 @@ class Loader:
 
     def batches(self, epoch: int = 0, start_step: int = 0) -> Generator[Batch, None, None]:
         """The batches of `epoch` from `start_step` on; close the iterator to stop its threads early."""
-        order = self._order(epoch)[: self._images_an_epoch()]
-        starts = range(start_step * self.batch_size, len(order), self.batch_size)
-        works = (self._share_of(epoch, start, order[start : start + self.batch_size]) for start in starts)
-        pieces = ((work, piece) for work in works for piece in work.pieces())
-        ahead = _BATCHES_AHEAD * -(-self.batch_size // _PIECE)
-        begun = time.perf_counter()
-        for work, piece in map_ahead(_prepare, pieces, workers=self.workers, ahead=ahead):
-            if piece.stop >= len(work.indices):
-                yield work.batch(waited=time.perf_counter() - begun)
-                begun = time.perf_counter()
+        yield from prepared(self._works(epoch, start_step), self.batch_size, self.workers)
 
-    def _share_of(self, epoch: int, start: int, indices: Indices) -> "_Work":
-        which, of = self.share
-        first, last = len(indices) * which // of, len(indices) * (which + 1) // of
-        return _Work(self, epoch, start + first, indices[first:last], whole=len(indices))
+    def _works(self, epoch: int, start_step: int) -> Iterator[Work]:
+        order = self._order(epoch)[: self._images_an_epoch()]
+        for start in range(start_step * self.batch_size, len(order), self.batch_size):
+            whole = order[start : start + self.batch_size]
+            own = share_of(len(whole), self.share)
+            yield Work(
+                self.source, self.transform, whole[own],
+                seed=self.shuffle_seed or 0, epoch=epoch, start=start + own.start, whole=len(whole),
+            )  # fmt: skip
 
     def _images_an_epoch(self) -> int:
-        n = len(self.source)
-        alone = n % self.batch_size == 1 and self.batch_size > 1 and self.shuffle_seed is not None
-        return n - 1 if alone else n
+        return images_an_epoch(len(self.source), self.batch_size, training=self.shuffle_seed is not None)
 
     def _order(self, epoch: int) -> Indices:
         n = len(self.source)
@@ -153,46 +114,3 @@ def _drawn(weights: Weights, seed: int, epoch: int) -> Indices:
 def default_workers(source: Source) -> int:
     """Threads that suit a source on this machine."""
     return 0 if isinstance(source, ArraySource) else min(8, len(os.sched_getaffinity(0)))
-
-
-@final
-class _Work:
-    """One batch to be prepared piece by piece."""
-
-    def __init__(self, loader: Loader, epoch: int, start: int, indices: Indices, whole: int) -> None:
-        self.source, self.transform, self.indices, self.whole = loader.source, loader.transform, indices, whole
-        self.numbers = uniform(
-            "augment", loader.shuffle_seed or 0, epoch, start=start, count=len(indices), columns=self.transform.columns
-        )
-        shape = (len(indices), self.source.channels, *self.transform.size)
-        self.images = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
-
-    def pieces(self) -> list[slice]:
-        n = len(self.indices)
-        step = max(1, n) if isinstance(self.source, ArraySource) else _PIECE
-        return [slice(start, start + step) for start in range(0, max(1, n), step)]
-
-    def prepare(self, piece: slice) -> None:
-        """Fill `images[piece]`."""
-        if isinstance(self.source, ArraySource):
-            self.images[piece] = self.transform.batch(self.source.gather(self.indices[piece]), self.numbers[piece])
-            return
-        for slot in range(*piece.indices(len(self.indices))):
-            index = int(self.indices[slot])
-            try:
-                self.images[slot] = self.transform(self.source.image(index), self.numbers[slot])
-            except ResnetkitError:
-                raise
-            except Exception as error:
-                raise DataError(f"{self.source.name(index)}: {type(error).__name__}: {error}") from error
-
-    def batch(self, waited: float) -> Batch:
-        labels, targets = torch.from_numpy(self.source.labels[self.indices]), taken(self.source.targets, self.indices)
-        several = None if targets is None else torch.from_numpy(targets.astype(np.float32))
-        return Batch(self.images, labels, self.indices, waited, self.whole, several)
-
-
-def _prepare(job: tuple[_Work, slice]) -> tuple[_Work, slice]:
-    work, piece = job
-    work.prepare(piece)
-    return job

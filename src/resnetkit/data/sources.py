@@ -21,9 +21,8 @@ Number = TypeVar("Number", bound=np.generic)
 class Source(Protocol):
     """`len(source)` images of `channels` channels; `labels[i]` is the class of image `i`, 0 … num_classes-1.
 
-    Indexed, because order and augmentation are addressed. A stream (a hub's data set, tar shards, an object store) is
-    to come in as another kind of source, one that is iterated over: `loader.Loader.batches` is the one place that asks
-    for an image by its index; what lies above it takes batches, and minds neither.
+    Indexed, because order and augmentation are addressed. What can only be iterated over is a `streams.Stream`: both
+    become batches on the same path (`batching`), and what lies above takes batches and minds neither.
     """
 
     @property

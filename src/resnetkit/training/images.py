@@ -3,16 +3,24 @@
 from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, final
 
-from resnetkit.data.loader import Batch, Loader
-from resnetkit.data.sources import Source
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit.data.balancing import class_counts
+from resnetkit.data.batching import Batch
+from resnetkit.data.loader import Loader
 
 
 class TrainingImages(Protocol):
-    """Batches by epoch: what the loop knows of the loader."""
+    """Batches by epoch: what the loop knows of a loader, be its images indexed or streamed."""
 
     @property
-    def source(self) -> Source:
-        """Where they come from."""
+    def images(self) -> int:
+        """Images an epoch."""
+
+    @property
+    def class_images(self) -> NDArray[np.int64] | None:
+        """Of each class; None where nobody knows beforehand."""
 
     @property
     def begins(self) -> Sequence[float]:
@@ -20,6 +28,9 @@ class TrainingImages(Protocol):
 
     def __len__(self) -> int:
         """Batches an epoch."""
+
+    def name(self, index: int) -> str:
+        """What people call the image of this index in a batch."""
 
     def batches(self, epoch: int = 0, start_step: int = 0, progress: float = 0.0) -> Generator[Batch, None, None]:
         """The batches of `epoch`, which begins at the share `progress` of the training, from `start_step` on."""
@@ -38,9 +49,18 @@ class GrowingImages:
         self._loaders = tuple(loader_of(size) for _, size in sizes)
 
     @property
-    def source(self) -> Source:
-        """Where they come from."""
-        return self._loaders[-1].source
+    def images(self) -> int:
+        """Images an epoch."""
+        return len(self._loaders[-1].source)
+
+    @property
+    def class_images(self) -> NDArray[np.int64]:
+        """Of each class."""
+        return class_counts(self._loaders[-1].source)
+
+    def name(self, index: int) -> str:
+        """As its source says."""
+        return self._loaders[-1].source.name(index)
 
     def __len__(self) -> int:
         """Batches an epoch."""

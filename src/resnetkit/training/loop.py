@@ -13,7 +13,6 @@ from typing import Any, final
 import numpy as np
 
 from resnetkit.checkpoints import modelfile
-from resnetkit.data.balancing import class_counts
 from resnetkit.data.loader import Loader
 from resnetkit.evaluation.scoring import Measure, Scores
 from resnetkit.evaluation.several import SeveralScores, judge, measure_of
@@ -145,13 +144,14 @@ class _Training:
         )
 
     def _begin(self, position: Position, seconds: float) -> None:
+        known = self.train.class_images
         self.listener(
             Began(
-                plan=self.plan, run=str(self.run.path), train_images=len(self.train.source),
+                plan=self.plan, run=str(self.run.path), train_images=self.train.images,
                 val_images=int(self.processes.totals(self.validation.images if self.validation else 0)[0]),
                 steps=len(self.train), parameters=sum(p.numel() for p in self.learner.network.parameters()),
                 total=self.duration.total,
-                class_images=tuple(class_counts(self.train.source).tolist()),
+                class_images=() if known is None else tuple(known.tolist()),
                 seconds=seconds,
                 resumed_epoch=position.epoch if position.global_step else None, resumed_step=position.steps_done,
             )
@@ -171,7 +171,7 @@ class _Training:
                 if position.steps_done and duration.over(position):
                     break
                 rate = schedule.rate(duration.at(position))
-                result, position = stepper.take(batch, self.train.source, position, rate)
+                result, position = stepper.take(batch, self.train.name, position, rate)
                 position = duration.moved(
                     replace(
                         position,

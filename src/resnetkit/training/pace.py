@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import final
 
-from resnetkit.data.loader import Batch
+from resnetkit.data.batching import Batch
 
 
 @final

@@ -19,7 +19,7 @@ class Began:
     total: int
     """steps from the first to the last; where the plan's budget ends the run, an estimate"""
     class_images: tuple[int, ...]
-    """training images of each class"""
+    """training images of each class; empty where nobody knows beforehand"""
     seconds: float
     """that the rest of it is expected to take"""
     resumed_epoch: int | None

@@ -15,11 +15,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from resnetkit.data.balancing import class_counts, class_weights
-from resnetkit.data.loader import Batch
+from resnetkit.data.balancing import class_weights
+from resnetkit.data.batching import Batch
 from resnetkit.data.mixing import Mixing, mix, one_hot
-from resnetkit.data.sources import Source
-from resnetkit.errors import RunError
+from resnetkit.errors import InvalidArgument, RunError
 from resnetkit.tasks.objective import Objective, Reduction
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.learner import Learner
@@ -36,6 +35,8 @@ _SLOWER = 1 / 3  # of the rate, at each way back
 _NAMED = 5  # images in a remark; all are in the run's file
 
 Say = Callable[[str], None]
+Name = Callable[[int], str]
+"""of the image of an index in a batch"""
 
 
 class Diverged(RunError):
@@ -51,7 +52,7 @@ class Stepper:
         self._run, self._processes, self._say = run, processes, say
         self._statistics = _Statistics(learner.network)
 
-    def take(self, batch: Batch, source: Source, position: Position, lr: float) -> tuple[StepResult, Position]:
+    def take(self, batch: Batch, name: Name, position: Position, lr: float) -> tuple[StepResult, Position]:
         """One step at rate `lr`, or none where it would do harm: then the position's `skipped` is one more."""
         self._statistics.remember()
         result, pieces = self._gradients(batch, position)
@@ -61,7 +62,7 @@ class Stepper:
             self._learner.stepped(position.global_step)
             return result, replace(position, skipped=0)
         self._statistics.restore()
-        self._report(batch, source, position)
+        self._report(batch, name, position)
         return StepResult(loss=0.0, right=0, images=0), replace(position, skipped=position.skipped + 1)
 
     def _gradients(self, batch: Batch, position: Position) -> tuple[StepResult, int]:
@@ -96,9 +97,9 @@ class Stepper:
         )
         return more
 
-    def _report(self, batch: Batch, source: Source, position: Position) -> None:
+    def _report(self, batch: Batch, name: Name, position: Position) -> None:
         indices = self._processes.in_order(torch.from_numpy(batch.indices))
-        names = [source.name(int(index)) for index in indices]
+        names = [name(int(index)) for index in indices]
         if self._processes.first:
             line = {"epoch": position.epoch + 1, "step": position.steps_done + 1, "images": names}
             # A report must not end what it reports on.
@@ -115,7 +116,9 @@ def objective_of(plan: Plan, train: TrainingImages) -> Objective:
     """The loss of a step, where rare classes may count for more."""
     recipe, weights = plan.recipe, None
     if recipe.balance == "loss":
-        weights = torch.from_numpy(class_weights(class_counts(train.source), recipe.balance_beta)).float()
+        if train.class_images is None:
+            raise InvalidArgument("balance loss weighs classes by their images, and nobody knows a stream's beforehand")
+        weights = torch.from_numpy(class_weights(train.class_images, recipe.balance_beta)).float()
     # With the mean over classes the usual rates were ten times too small for ten labels (mean average precision of two
     # digits side by side after 10 epochs 0.29, with ten times the rate 0.72).
     classes: Reduction = "sum" if plan.data.task == "multilabel" else "mean"
