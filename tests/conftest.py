@@ -1,14 +1,18 @@
 """What all tests share: one thread each (two test processes run side by side) and where real data lies."""
 
+import hashlib
 import http.server
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
+
+from resnetkit import downloads
+from resnetkit.catalog.datasets import DATASETS, RemoteFile
 
 torch.set_num_threads(1)
 
@@ -112,3 +116,24 @@ def server() -> Iterator[Server]:
         yield state
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def publish(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """publish("cifar10", archive, …): the server has these instead of the real files; gives the cache's folder."""
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
+
+    def put(name: str, *contents: bytes) -> Path:
+        files = []
+        for old, content in zip(DATASETS[name].files, contents, strict=True):
+            path = "/" + old.url.rsplit("/", 1)[-1]
+            server.files[path] = content
+            digest = {"sha256": hashlib.sha256(content).hexdigest()} if old.sha256 else {
+                "md5": hashlib.md5(content).hexdigest()
+            }  # fmt: skip
+            files.append(RemoteFile(url=server.url + path, size=old.size, **digest))
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=tuple(files)))  # type: ignore[arg-type]
+        return tmp_path / "cache" / "data" / name
+
+    return put

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from resnetkit import downloads
-from resnetkit.catalog.datasets import DATASETS, RemoteFile
+from resnetkit.catalog.datasets import DATASETS
 from resnetkit.data.opening import open_data
 from resnetkit.data.unpacking import unpack
 from resnetkit.errors import DataError, WriteFailed
@@ -56,27 +54,6 @@ def npz(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
-
-
-@pytest.fixture
-def publish(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """publish("cifar10", archive, …): the server has these instead of the real files; gives the cache's folder."""
-    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(downloads, "_PAUSE", 0.001)
-
-    def put(name: str, *contents: bytes) -> Path:
-        files = []
-        for old, content in zip(DATASETS[name].files, contents, strict=True):
-            path = "/" + old.url.rsplit("/", 1)[-1]
-            server.files[path] = content
-            digest = {"sha256": hashlib.sha256(content).hexdigest()} if old.sha256 else {
-                "md5": hashlib.md5(content).hexdigest()
-            }  # fmt: skip
-            files.append(RemoteFile(url=server.url + path, size=old.size, **digest))
-        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=tuple(files)))  # type: ignore[arg-type]
-        return tmp_path / "cache" / "data" / name
-
-    return put
 
 
 def cifar(label_bytes: int, counts: Mapping[str, int]) -> tuple[dict[str, bytes], dict[str, np.ndarray]]:

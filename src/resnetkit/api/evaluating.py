@@ -1,12 +1,12 @@
 """Score a model on labelled pictures."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.dataset import DataSet, SplitName
+from resnetkit.data.known import Progress
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.transforms import EvalTransform
@@ -52,16 +52,17 @@ def evaluate(
     precision: str = "float32",
     device: str | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model on the part `split` of labelled data: by default test, else val, else what its run held out.
 
     With `tta` "flip" the answer for an image is the mean of those for it and for its mirror image, at twice the time.
-    Computes in float32 unless told otherwise. Raises LabelMismatch before any work where classes do not agree.
+    Computes in float32 unless told otherwise. `progress` gets what is being done, how much of it, and of how much.
+    Raises LabelMismatch before any work where classes do not agree.
     """
     found = opened(model, stated)
     card = found.card
-    dataset, notes = open_as_trained(data, card)
+    dataset, notes = open_as_trained(data, card, progress)
     if dataset.several_labels != (card.task == "multilabel"):
         one, several = "one label an image", "several labels an image"
         has, knows = (several, one) if dataset.several_labels else (one, several)
@@ -75,7 +76,7 @@ def evaluate(
         found, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work
     ).classifier
     asked = Mirrored(classifier) if tta == "flip" else classifier
-    tell = (lambda done: progress(done, len(source))) if progress else None
+    tell = (lambda done: progress("asking the model", done, len(source))) if progress else None
     probs, truth = probabilities(asked, loader.batches(), labels, tell)
     return Evaluation(
         model=str(model),
@@ -88,11 +89,13 @@ def evaluate(
     )
 
 
-def open_as_trained(data: str | Path, card: ModelCard | ExportCard) -> tuple[DataSet, tuple[str, ...]]:
+def open_as_trained(
+    data: str | Path, card: ModelCard | ExportCard, progress: Progress | None = None
+) -> tuple[DataSet, tuple[str, ...]]:
     """The data, split as the model's own run split it if it is the data of that run."""
     channels = 1 if card.in_chans == 1 else 3
     trained = card.training.get("data", {})
-    dataset = open_data(data, channels=channels, val_share=0)
+    dataset = open_data(data, channels=channels, val_share=0, progress=progress)
     own = trained.get("fingerprint") == dataset.fingerprint
     together = trained.get("together", ()) if own else ()
     return with_validation(dataset, trained.get("split_seed", 0), trained.get("val_share", 0.1), together), ()

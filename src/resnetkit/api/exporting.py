@@ -7,6 +7,7 @@ from typing import Any
 from resnetkit.api.evaluating import open_as_trained
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.known import Progress
 from resnetkit.deployment.exports.acceptance import Bounds, Comparison
 from resnetkit.deployment.exports.card import ExportCard, Input
 from resnetkit.deployment.exports.formats import FormatName
@@ -53,6 +54,7 @@ def export(
     bounds: Bounds | None = None,
     force: bool = False,
     stated: Stated | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write a model as ONNX, as OpenVINO's .xml and .bin, or as torch's .pt2, and check it before it is written.
 
@@ -61,12 +63,12 @@ def export(
     `output` is a folder, or a file if it ends as the format's do; by default `export` beside the model's file.
     `calibrate` names labelled data and asks for int8: some hundred pictures of its training part, as many of each
     class, say which numbers occur; on its validation part int8 must stay within `bounds` of float32, or it is refused
-    unless `force`. Raises MissingExtra, ExportFailed or WriteFailed.
+    unless `force`; `progress` is told of their download. Raises MissingExtra, ExportFailed or WriteFailed.
     """
     opened = open_model(model, stated)
     notes, int8 = opened.notes, None
     if calibrate is not None:
-        data, labels = _calibration_data(calibrate, opened.card)
+        data, labels = _calibration_data(calibrate, opened.card, progress)
         notes += data.notes + ((labels.note,) if labels.note else ())
         int8 = int8_of(data, labels, images=calibration_images, bounds=bounds or Bounds(), force=force)
     done = export_model(opened, Path(output) if output else _beside(opened.source), format, input, int8)
@@ -75,9 +77,9 @@ def export(
     return Exported(str(model), done.path, done.card, done.golden, done.comparison, notes)
 
 
-def _calibration_data(spec: str | Path, card: ModelCard) -> tuple[DataSet, LabelMap]:
+def _calibration_data(spec: str | Path, card: ModelCard, progress: Progress | None) -> tuple[DataSet, LabelMap]:
     """The data, split as the model's own run split it."""
-    data, _ = open_as_trained(spec, card)
+    data, _ = open_as_trained(spec, card, progress)
     if data.several_labels:
         raise DataError(f"{data.name} has images with several labels: int8 is judged by one label an image so far")
     return data, match_labels(card.class_names, card.num_classes, data.class_names, data.num_classes)

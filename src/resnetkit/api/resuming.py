@@ -7,6 +7,7 @@ from typing import Any
 
 from resnetkit.catalog.recipe import recipe_from_dict
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.known import Progress
 from resnetkit.data.opening import open_data
 from resnetkit.errors import RunError
 from resnetkit.training.inventory import Inventory
@@ -14,7 +15,10 @@ from resnetkit.training.plan import Plan
 from resnetkit.training.run import Run
 
 _OWN_MATTER = ("data.", "device")  # data is compared as it is, wherever it lies; a device is no part of the answer
-_NETWORK = ("model.", "preprocess.", "image_size", "test_size", "crop_share", "layer_decay", "freeze", "head_epochs")
+_NETWORK = (
+    "model.", "preprocess.", "image_size", "test_size", "crop_share", "crop_mode", "interpolation", "normalise_by",
+    "layer_decay", "freeze", "head_epochs",
+)  # fmt: skip
 """what the tensors of a checkpoint were made for"""
 
 
@@ -30,20 +34,24 @@ class Continuation:
 
 
 def continuation(
-    run: Run, source: str | os.PathLike[str] | None, overrides: Mapping[str, Any], *, force: bool
+    run: Run,
+    source: str | os.PathLike[str] | None,
+    overrides: Mapping[str, Any],
+    *,
+    force: bool,
+    progress: Progress | None = None,
 ) -> Continuation:
     """What `run` goes on with, where `source` or some fields of the recipe may have been given anew.
 
-    Raises RunError that lists the differences, unless `force`; for some of them even then.
+    `progress` is told of a download. Raises RunError that lists the differences, unless `force`; for some of them even
+    then.
     """
     recipe_from_dict(dict(overrides))  # a wrong field is named before anything is opened
     found = Plan.read(run.recipe)
     begun = Plan.read(run.begun) if run.begun.is_file() else found
     plan = replace(found, recipe=replace(found.recipe, **overrides))
     where = found.data.source if source is None else os.fspath(source)
-    dataset = open_data(
-        where, channels=plan.model.in_chans, val_share=0
-    )  # fmt: skip
+    dataset = open_data(where, channels=plan.model.in_chans, val_share=0, progress=progress)
     of_data = _changes_of_data(run, begun, dataset)
     of_plan = changes_of_plan(begun, plan)
     if not of_data and not of_plan:

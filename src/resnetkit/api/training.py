@@ -21,7 +21,7 @@ from resnetkit.training.inventory import Inventory
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import Plan
 from resnetkit.training.processes import is_first, joined
-from resnetkit.training.progress import Listener, Remark, nobody
+from resnetkit.training.progress import Listener, Preparing, Remark, nobody
 from resnetkit.training.run import Run
 from resnetkit.training.running import choose_kernels
 from resnetkit.training.snapshot import restart_epoch
@@ -154,7 +154,9 @@ def resume(
     listener = listener if is_first() else nobody
     existing = Run.existing(run)
     overrides = {key: value for key, value in fields.items() if value is not None}
-    going_on = continuation(existing, data, overrides, force=force)
+    going_on = continuation(
+        existing, data, overrides, force=force, progress=lambda *news: listener(Preparing(*news))
+    )  # fmt: skip
     plan, dataset = going_on.plan, going_on.dataset
     broken: Mapping[str, str] = {}
     if plan.data.skip_broken or plan.data.cache_side or going_on.other_images:

@@ -1,6 +1,5 @@
 """Check an exported file, in a process that need not have torch."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from resnetkit.data.dataset import DataSet, SplitName
+from resnetkit.data.known import Progress
 from resnetkit.data.opening import open_data
 from resnetkit.data.sources import Source
 from resnetkit.deployment.exports.acceptance import Bounds, Comparison, compare
@@ -53,7 +53,7 @@ def verify(
     against: str | Path | None = None,
     split: str | None = None,
     bounds: Bounds | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Ask an exported file its golden picture; with labelled `data`, compare it with the exported file `against`.
 
@@ -66,13 +66,13 @@ def verify(
             raise InvalidArgument("a comparison needs both: labelled pictures, and an exported file to agree with")
         return Verification(model.path, model.description, golden)
     other = _opened(against)
-    dataset = open_data(data, channels=1 if model.card.preprocess.channels == 1 else 3)
+    dataset = open_data(data, channels=1 if model.card.preprocess.channels == 1 else 3, progress=progress)
     labels = match_labels(model.card.class_names, model.card.num_classes, dataset.class_names, dataset.num_classes)
     match_labels(other.card.class_names, other.card.num_classes, dataset.class_names, dataset.num_classes)
     chosen = _part(dataset, split)
     source: Source = dataset.split(chosen)
     truth = np.array(labels.to_model)[source.labels]
-    tell = (lambda done: progress(done, len(source))) if progress else None
+    tell = (lambda done: progress("asking both", done, len(source))) if progress else None
     comparison = compare(model, other, source.image, truth, tell)
     notes = (labels.note,) if labels.note else ()
     return Verification(

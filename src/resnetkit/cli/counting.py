@@ -3,7 +3,7 @@
 import sys
 import time
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from resnetkit.cli.console import remarks
 
@@ -11,29 +11,38 @@ _SILENCE = 30.0  # seconds after which a pipe gets a line
 
 
 class Counting:
-    """Called with the number done and the number in all. Use it as a context manager, so that the bar is taken down."""
+    """Called with what is being done, how much of it is done and how much there is (`data.known.Progress`).
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    Use it as a context manager, or `stop` it, so that the bar is taken down before anything else is shown.
+    """
+
+    def __init__(self) -> None:
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
 
     def __enter__(self) -> "Counting":
-        if sys.stderr.isatty():
-            columns = (TextColumn(self._what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=remarks, transient=True)
-            self._bar.add_task("", total=None)
-            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        """Show it."""
+        facts = f"{done} of {total}"
+        if self._bar is None and sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"))
+            self._bar = Progress(*columns, console=remarks, transient=True)
+            self._bar.add_task("", total=total, facts="")
+            self._bar.start()
+        if self._bar:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, description=doing, facts=facts)
+        elif time.monotonic() - self._last_line > _SILENCE:
+            remarks.print(f"{doing}: {facts}")
+            self._last_line = time.monotonic()
+
+    def stop(self) -> None:
+        """Take the bar down; another count brings it back."""
         if self._bar:
             self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show it."""
-        if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif time.monotonic() - self._last_line > _SILENCE:
-            remarks.print(f"{self._what}: {done} of {total}")
-            self._last_line = time.monotonic()
+            self._bar = None

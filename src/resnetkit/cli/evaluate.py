@@ -6,6 +6,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from resnetkit.cli.console import percent, print_json, remarks, results
+from resnetkit.cli.counting import Counting
 from resnetkit.cli.flags import Common, StatedFlags, stated_by
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def evaluate_command(
     from resnetkit.api.evaluating import evaluate
     from resnetkit.evaluation.several import SeveralScores
 
-    result = evaluate(
-        model, data, split=split, tta=tta, batch_size=batch_size, backend=backend, precision=precision,
-        device=device, workers=workers,
-        stated=stated_by(stated),
-    )  # fmt: skip
+    with Counting() as counting:
+        result = evaluate(
+            model, data, split=split, tta=tta, batch_size=batch_size, backend=backend, precision=precision,
+            device=device, workers=workers, stated=stated_by(stated), progress=counting,
+        )  # fmt: skip
     for note in result.notes:
         remarks.print(f"note: {note}")
     if common.json:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from resnetkit.cli.console import percent, print_json, remarks, results
+from resnetkit.cli.counting import Counting
 from resnetkit.cli.flags import Common, StatedFlags, Switch, stated_by
 from resnetkit.errors import InvalidArgument
 
@@ -60,11 +61,12 @@ def export_command(
 
     if int8 != (calibrate is not None):
         raise InvalidArgument("--int8 and --calibrate DATA go together: real pictures say which numbers occur")
-    done = export(
-        model, output, format=format, input=input, calibrate=calibrate, calibration_images=calibration_images,
-        bounds=Bounds(max_loss=max_loss / 100, min_agreement=min_agreement / 100), force=force,
-        stated=stated_by(stated),
-    )  # fmt: skip
+    with Counting() as counting:
+        done = export(
+            model, output, format=format, input=input, calibrate=calibrate, calibration_images=calibration_images,
+            bounds=Bounds(max_loss=max_loss / 100, min_agreement=min_agreement / 100), force=force,
+            stated=stated_by(stated), progress=counting,
+        )  # fmt: skip
     for note in done.notes:
         remarks.print(f"note: {note}")
     if common.json:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from resnetkit.cli import BEGAN
 from resnetkit.cli.console import percent, print_json, remarks
+from resnetkit.cli.counting import Counting
 from resnetkit.cli.flags import Common, Switch
 from resnetkit.cli.recipe_flags import RecipeFlags
 from resnetkit.errors import InvalidArgument
@@ -146,7 +147,10 @@ def _show(
 ) -> int:
     from resnetkit.api.choosing import show_recipe
 
-    shown = show_recipe(data, model=model, pretrained=pretrained, recipe=recipe, **vars(flags))
+    with Counting() as counting:
+        shown = show_recipe(
+            data, model=model, pretrained=pretrained, recipe=recipe, progress=counting, **vars(flags)
+        )  # fmt: skip
     if common.json:
         print_json(shown.to_dict())
     else:

@@ -8,11 +8,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.cli.console import duration, percent, remarks
+from resnetkit.cli.counting import Counting
 from resnetkit.data.balancing import class_weights
 from resnetkit.training.plan import Plan
 from resnetkit.training.progress import Began, EpochEnded, Event, Preparing, Remark, Stepped
 
 _AUGMENTATION = {"photo": "random resized crop", "small": "random shift", "none": "no augmentation"}
+_WHOLE = {"centre": "", "squash": "; tested on whole pictures, squashed", "pad": "; tested on whole pictures, padded"}
 _UNEVEN = 5  # times as many images in the largest class as in the smallest
 _SILENCE = 30.0  # seconds after which a pipe gets a line in mid-epoch
 
@@ -22,27 +24,30 @@ class TrainingDisplay:
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self._counting = Counting()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> "TrainingDisplay":
-        if sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"),
-                console=remarks, transient=True,
-            )  # fmt: skip
-            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._take_down()
+
+    def _take_down(self) -> None:
+        """Whichever bar there is: a terminal shows one at a time."""
+        self._counting.stop()
         if self._bar:
             self._bar.stop()
+            self._bar = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Preparing):
-            self._prepare(event)
+            if self._bar:
+                self._take_down()
+            self._counting(event.doing, event.done, event.total)
         elif isinstance(event, Began):
             self._begin(event)
         elif isinstance(event, Stepped):
@@ -52,17 +57,9 @@ class TrainingDisplay:
         elif isinstance(event, Remark):
             remarks.print(event.text)
 
-    def _prepare(self, event: Preparing) -> None:
-        facts = f"{event.done} of {event.total}"
-        if self._bar:
-            if self._task is None:
-                self._task = self._bar.add_task("", total=event.total, facts="")
-            self._bar.update(self._task, completed=event.done, total=event.total, description=event.doing, facts=facts)
-        elif time.monotonic() - self._last_line > _SILENCE:
-            remarks.print(f"{event.doing}: {facts}")
-            self._last_line = time.monotonic()
-
     def _begin(self, event: Began) -> None:
+        self._take_down()
+        self._last_line = time.monotonic()
         plan = event.plan
         recipe = plan.recipe
         where = f"{plan.data.num_classes} classes" + (", several an image" if plan.data.task == "multilabel" else "")
@@ -89,10 +86,13 @@ class TrainingDisplay:
         remarks.print(
             f"\n{'epoch':>9}  {'loss':>7}  {'accuracy':>9}  {'held out':>9}  {'images/s':>8}  {'waited':>6}  time left"
         )
-        if self._bar:
-            if self._task is not None:
-                self._bar.remove_task(self._task)
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[facts]}"),
+                console=remarks, transient=True,
+            )  # fmt: skip
             self._task = self._bar.add_task("", total=event.steps, facts="")
+            self._bar.start()
 
     def _step(self, event: Stepped) -> None:
         facts = (
@@ -118,6 +118,8 @@ class TrainingDisplay:
 
 def balance_lines(images: tuple[int, ...], plan: Plan) -> list[str]:
     """What is done about classes of unequal size, or that something could be."""
+    if not images:
+        return []
     recipe, names = plan.recipe, plan.data.class_names or tuple(map(str, range(len(images))))
     few, many = min(range(len(images)), key=images.__getitem__), max(range(len(images)), key=images.__getitem__)
     if recipe.balance == "none":
@@ -144,7 +146,7 @@ def _input(plan: Plan) -> str:
     ways += {"none": [], "trivial": ["TrivialAugment"], "rand": ["RandAugment"]}[recipe.auto_augment]
     given = {"erasing": recipe.erasing, "mixup": recipe.mixup, "CutMix": recipe.cutmix, "colour": recipe.colour_jitter}
     ways += [name for name, value in given.items() if value]
-    return f"{sizes}, {', '.join(ways)}"
+    return f"{sizes}, {', '.join(ways)}{_WHOLE[plan.preprocess.crop_mode]}"
 
 
 def _recipe(recipe: Recipe) -> str:

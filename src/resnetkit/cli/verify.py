@@ -1,6 +1,7 @@
 """`resnetkit verify`."""
 
 from resnetkit.cli.console import percent, print_json, remarks, results
+from resnetkit.cli.counting import Counting
 from resnetkit.cli.flags import Common
 
 _NONE = Common()
@@ -38,7 +39,8 @@ def verify_command(
     from resnetkit.deployment.exports.acceptance import Bounds
 
     bounds = Bounds(max_loss=max_loss / 100, min_agreement=min_agreement / 100)
-    result = verify(file, data, against=against, split=split, bounds=bounds)
+    with Counting() as counting:
+        result = verify(file, data, against=against, split=split, bounds=bounds, progress=counting)
     for note in result.notes:
         remarks.print(f"note: {note}")
     if common.json:
