@@ -85,6 +85,8 @@ def test_fields_given_beside_are_a_changed_recipe_too(run: Path):
 def test_what_a_checkpoint_does_not_fit_is_refused_even_by_force(run: Path, pictures: Path):
     with pytest.raises(RunError, match=r"image_size.*--model"):
         resume(run, force=True, image_size=32)
+    with pytest.raises(RunError, match=r"crop_mode: centre → pad.*--model"):
+        resume(run, force=True, crop_mode="pad")
     (pictures / "bird").mkdir()
     for number in range(6):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(pictures / "bird" / f"{number}.png")

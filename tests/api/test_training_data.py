@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import resnetkit as rk
 from resnetkit.api.training import resume, train
-from resnetkit.errors import BrokenFiles
+from resnetkit.catalog.preprocessing import IMAGENET_MEAN
+from resnetkit.errors import BrokenFiles, RunError
 from resnetkit.training.progress import Began, EpochEnded, Event, Preparing
 
 
@@ -75,6 +77,23 @@ def test_a_broken_file_stops_a_cached_run_too(photos: Path, tmp_path: Path) -> N
     with pytest.raises(BrokenFiles, match=r"dark/3\.jpg"):
         train(photos, **settings)
     train(photos, skip_broken=True, **settings)
+
+
+def test_pixels_are_scaled_by_the_images_own_numbers_where_a_recipe_says_so(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shades = random.normal((30, 60, 90), (5, 10, 20), (24, 20, 20, 3)).clip(0, 255).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", train_images=shades, train_labels=np.arange(24) % 2)
+    settings = {"epochs": 1, "batch_size": 8, "deterministic": True}
+    run = train(tmp_path / "data.npz", normalise_by="data", output=tmp_path / "run", **settings).run
+    row = rk.load(run).preprocess
+    assert row.mean == pytest.approx((shades / 255).mean(axis=(0, 1, 2)), abs=1e-4)
+    assert row.std == pytest.approx((shades / 255).std(axis=(0, 1, 2)), abs=1e-4)
+    again = train(recipe=run / "recipe.yaml", output=tmp_path / "again").run
+    assert losses(again) == losses(run)
+    with pytest.raises(RunError, match=r"normalise_by: data → usual"):
+        resume(run, force=True, normalise_by="usual")
+    usual = train(tmp_path / "data.npz", output=tmp_path / "usual", **settings).run
+    assert rk.load(usual).preprocess.mean == IMAGENET_MEAN
 
 
 @pytest.mark.parametrize("balance", ["loss", "sampler"])

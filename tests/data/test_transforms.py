@@ -40,7 +40,7 @@ def largest_difference(pixels: Pixels, row: Preprocess) -> int:
 @settings(max_examples=150, deadline=None)
 @given(
     height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(1, 48),
-    crop_mode=st.sampled_from(["center", "squash", "pad"]), interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    crop_mode=st.sampled_from(["centre", "squash", "pad"]), interpolation=st.sampled_from(["bilinear", "bicubic"]),
     crop_share=st.sampled_from([1.0, 0.875, 0.5]), channels=st.sampled_from([1, 3]), seed=st.integers(0, 9),
 )  # fmt: skip
 def test_within_one_grey_level_of_pillow(
@@ -72,7 +72,7 @@ def test_hard_cases(height: int, width: int, row: Preprocess) -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("crop_mode", ["center", "squash", "pad"])
+@pytest.mark.parametrize("crop_mode", ["centre", "squash", "pad"])
 def test_real_photos_within_one_grey_level_of_pillow(
     real_data: Path, crop_mode: CropMode, interpolation: Interpolation
 ) -> None:

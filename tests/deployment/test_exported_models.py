@@ -53,7 +53,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @given(
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)), more=st.integers(0, 9),
-    crop_mode=st.sampled_from(["center", "squash", "pad"]), rounding=st.sampled_from(["floor", "round"]),
+    crop_mode=st.sampled_from(["centre", "squash", "pad"]), rounding=st.sampled_from(["floor", "round"]),
 )  # fmt: skip
 def test_preprocessing_makes_the_pixels_of_their_canvas(size, more, crop_mode, rounding):
     row = Preprocess(size=size, resize=min(size) + more, crop_mode=crop_mode, rounding=rounding)

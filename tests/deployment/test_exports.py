@@ -106,7 +106,7 @@ def test_a_tensor_file_is_the_bare_network(model_file, exports, name):
     {"size": (24, 40), "crop_mode": "pad"},
     {"size": (40, 24), "crop_mode": "squash", "interpolation": "bicubic"},
     {"size": 28, "mean": (0.5,), "std": (0.5,)},
-], ids=["center", "bicubic", "pad", "squash", "grey"])  # fmt: skip
+], ids=["centre", "bicubic", "pad", "squash", "grey"])  # fmt: skip
 def test_resizing_in_the_graph_is_within_a_grey_level_of_pillow(case):
     row = Preprocess.for_size(**case)
     card = ModelCard(

@@ -11,7 +11,7 @@ from resnetkit.catalog.recipes import RECIPES
 from resnetkit.data.opening import open_data
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan
-from resnetkit.training.planning import ImageFacts, resolve_recipe
+from resnetkit.training.planning import ImageFacts, preprocess_for, resolve_recipe
 from resnetkit.training.running import choose_kernels
 
 DIGITS = ImageFacts(8, 8)
@@ -34,6 +34,13 @@ def test_nothing_is_left_open_but_the_precision():
         open_still = {key for key, value in given.items() if value is None}
         assert open_still <= {"image_size", "test_size", "early_stopping"}, name  # small images keep their own size
         assert given["flip"] is False, "a mirrored digit is none"
+
+
+def test_images_of_one_shade_are_divided_by_a_grey_level():
+    black = ImageFacts(8, 8, ((0.0,), (0.0,)))
+    row = preprocess_for(Recipe(normalise_by="data"), black, 1, ((0.5,), (0.25,)))
+    assert (row.mean, row.std) == ((0.0,), (1 / 255,))
+    assert preprocess_for(Recipe(), black, 1, ((0.5,), (0.25,))).mean == (0.5,)
 
 
 def test_without_data_a_recipe_shows_as_it_is_written():

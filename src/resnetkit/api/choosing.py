@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
+from resnetkit.catalog.preprocessing import Normalisation
 from resnetkit.catalog.pretrained import pretrained as published
 from resnetkit.catalog.recipe import Recipe, recipe_from_dict
 from resnetkit.catalog.recipes import RECIPES, NamedRecipe
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.known import Progress
 from resnetkit.data.opening import open_data
 from resnetkit.data.scanning import scan
 from resnetkit.deployment.opening import open_model
@@ -50,6 +52,7 @@ def show_recipe(
     model: str | Path | Architecture | None = None,
     pretrained: bool = False,
     recipe: str | Path | Recipe | None = None,
+    progress: Progress | None = None,
     **fields: Any,
 ) -> ShownRecipe:
     """The recipe that `train` would follow with these arguments; without `data` what depends on it stays None."""
@@ -58,7 +61,7 @@ def show_recipe(
     base = named_recipe(recipe)
     start = None if model is None else named_model(published_name(model) if pretrained else model)
     if data is not None:
-        dataset = open_data(data)
+        dataset = open_data(data, progress=progress)
         found = scan(*(dataset.splits[part] for part in ("train", "val") if part in dataset.splits))
         images = ImageFacts(found.height, found.width)
         name = default_recipe(images, start is not None and start.weights is not None)
@@ -95,7 +98,7 @@ class Start:
     name: str | None
     row: Architecture
     weights: str | None = None
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    normalisation: Normalisation | None = None
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def prepare(
     dataset, seen = inspect(dataset, skip_broken, cache_side, workers, listener)
     # What is held out is decided once the copies are known, so that none falls on both sides.
     dataset = split(dataset, seed, val_share, seen.copies, seen.broken, listener)
-    images = ImageFacts(seen.height, seen.width)
+    images = ImageFacts(seen.height, seen.width, seen.normalisation)
     chosen, start = choose(dataset, images, base, chosen_model, overrides)
     set_determinism(deterministic)
     plan = Plan(

@@ -6,19 +6,22 @@ as a graph inside exports; all three must agree within one grey level.
 
 from dataclasses import asdict, dataclass, fields, replace
 from math import floor
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from resnetkit.errors import InvalidArgument
 
-CropMode = Literal["center", "squash", "pad"]
+CropMode = Literal["centre", "squash", "pad"]
 Rounding = Literal["floor", "round"]
 Interpolation = Literal["bilinear", "bicubic"]
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""mean and std, channel by channel, in shares of 1"""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def usual_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def usual_normalisation(channels: int) -> Normalisation:
     """Mean and std where nobody stated any: ImageNet's, or their averages over the colours for grey images."""
     if channels == 1:
         return (round(sum(IMAGENET_MEAN) / 3, 4),), (round(sum(IMAGENET_STD) / 3, 4),)
@@ -29,7 +32,7 @@ def usual_normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, 
 class Preprocess:
     """Evaluation preprocessing: resize, crop, scale to 0–1, subtract mean, divide by std. RGB, or one grey channel.
 
-    `crop_mode` "center": the short side is resized to `resize`, the long side follows and is cut (`rounding="floor"`,
+    `crop_mode` "centre": the short side is resized to `resize`, the long side follows and is cut (`rounding="floor"`,
     as torchvision does) or rounded, then the middle `size` is taken. "squash": both sides are resized to `size`.
     "pad": the whole image is fitted into `size` and the rest filled with the mean colour.
 
@@ -42,8 +45,8 @@ class Preprocess:
     size: tuple[int, int]
     """height, width of the network's input"""
     resize: int
-    """the short side after resizing, before the crop (used by "center" alone)"""
-    crop_mode: CropMode = "center"
+    """the short side after resizing, before the crop (used by "centre" alone)"""
+    crop_mode: CropMode = "centre"
     rounding: Rounding = "floor"
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -54,7 +57,9 @@ class Preprocess:
             raise InvalidArgument(
                 f"image size {self.size} with resize {self.resize}: sizes are positive numbers of pixels"
             )
-        if self.crop_mode == "center" and self.resize < min(self.size):
+        if self.crop_mode not in get_args(CropMode):
+            raise InvalidArgument(f"crop mode {self.crop_mode!r} is none of {', '.join(get_args(CropMode))}")
+        if self.crop_mode == "centre" and self.resize < min(self.size):
             raise InvalidArgument(
                 f"resize {self.resize} is smaller than the crop {self.size}: use at least {max(self.size)}"
             )
@@ -79,7 +84,7 @@ class Preprocess:
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
         interpolation: Interpolation = "bilinear",
-        crop_mode: CropMode = "center",
+        crop_mode: CropMode = "centre",
         rounding: Rounding = "floor",
     ) -> "Preprocess":
         """The row whose crop is `crop_share` of the resized image's short side (0.875 of 256 is 224)."""
@@ -110,13 +115,16 @@ class Preprocess:
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         image_size: int | None = None,
+        crop_mode: CropMode | None = None,
     ) -> "Preprocess":
         """The row with what a person states in place of what was assumed; another size keeps the crop's share.
 
         >>> Preprocess.for_size(224, crop_share=0.875).restated(image_size=128).resize
         146
         """
-        row = replace(self, mean=mean or self.mean, std=std or self.std)
+        row = replace(
+            self, mean=mean or self.mean, std=std or self.std, crop_mode=crop_mode or self.crop_mode
+        )  # fmt: skip
         if image_size is None:
             return row
         share = min(self.size) / self.resize
@@ -137,4 +145,6 @@ class Preprocess:
         plain: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
+        if plain.get("crop_mode") == "center":  # as files spelt it until November 2026
+            plain["crop_mode"] = "centre"
         return cls(**plain)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import sqrt
 from typing import Any, Literal, get_args
 
-from resnetkit.catalog.preprocessing import Interpolation
+from resnetkit.catalog.preprocessing import CropMode, Interpolation
 from resnetkit.errors import InvalidArgument
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -17,6 +17,7 @@ ScheduleKind = Literal["cosine", "linear", "step", "constant"]
 Loss = Literal["cross_entropy", "bce"]
 Balance = Literal["none", "loss", "sampler"]
 AutoAugment = Literal["none", "trivial", "rand"]
+NormaliseBy = Literal["usual", "data"]
 Freeze = Literal["none", "stem", "stage1", "stage2", "stage3", "body"]
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -27,6 +28,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "balance": get_args(Balance),
     "auto_augment": get_args(AutoAugment),
     "interpolation": get_args(Interpolation),
+    "crop_mode": get_args(CropMode),
+    "normalise_by": get_args(NormaliseBy),
     "augmentation": get_args(Augmentation),
     "precision": get_args(Precision),
     "kernels": get_args(Kernels),
@@ -111,6 +114,11 @@ class Recipe:
     """the share of the training up to which each of early_sizes is used; an epoch has one size"""
     crop_share: float = 0.875
     """share of a photo's resized short side that validation and use look at; 224 of 256"""
+    crop_mode: CropMode = "centre"
+    """what validation and use see of a picture: its middle; squash: all of it, pressed into the square; pad: all of it,
+    the rest of the square filled with the mean colour"""
+    normalise_by: NormaliseBy = "usual"
+    """mean and std of the pixels: those that the first weights know, else ImageNet's; data: the training images' own"""
     crop_scale: float = 0.08
     """least share of a photo's area that a random resized crop keeps (Szegedy et al. 2014, arXiv 1409.4842)"""
     augmentation: Augmentation = "auto"

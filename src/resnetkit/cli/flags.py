@@ -37,6 +37,8 @@ class StatedFlags:
     """Standard deviation of each channel, as R,G,B."""
     image_size: int | None = None
     """Side of the square the network sees, in pixels."""
+    crop_mode: Literal["centre", "squash", "pad"] | None = None
+    """What it sees of a picture: its middle, all of it pressed into the square, or all of it with the rest filled."""
     class_names: Path | None = None
     """File with the class names, one a line, in the order of the model's outputs."""
     architecture: str | None = None
@@ -53,6 +55,7 @@ def stated_by(flags: StatedFlags) -> "Stated":
         mean=_numbers(flags.mean, "mean"),
         std=_numbers(flags.std, "std"),
         image_size=flags.image_size,
+        crop_mode=flags.crop_mode,
         class_names=_names(flags.class_names),
         architecture=flags.architecture,
         stride_at=flags.stride_at,

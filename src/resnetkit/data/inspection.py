@@ -10,6 +10,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from resnetkit.catalog.preprocessing import Normalisation
 from resnetkit.data.ahead import map_ahead
 from resnetkit.data.decode import Pixels, decode, read_whole, reading_failed
 from resnetkit.data.duplicates import Likeness, likeness
@@ -69,14 +70,36 @@ class Inspection:
         """How many images of each format, the most frequent first."""
         return dict(Counter(look.format for look in self.looks if look.fault is None).most_common())
 
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Mean and std of the pixels, channel by channel, each image counting the same; None without any image."""
-        whole = [look for look in self.looks if look.fault is None]
-        if not whole:
+    def normalisation(self) -> Normalisation | None:
+        """Mean and std of the pixels; None without any image."""
+        levels = Levels()
+        for look in self.looks:
+            levels.add(look)
+        return levels.normalisation()
+
+
+@final
+class Levels:
+    """Mean and std of the pixels of all images, channel by channel, each image counting the same."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._mean: NDArray[np.float64] = np.zeros(())
+        self._square: NDArray[np.float64] = np.zeros(())
+
+    def add(self, look: Look) -> None:
+        """One more image; what could not be decoded counts for nothing."""
+        if look.fault is None:
+            self._n += 1
+            self._mean = self._mean + look.mean
+            self._square = self._square + look.square
+
+    def normalisation(self) -> Normalisation | None:
+        """Of the images so far; None without any."""
+        if not self._n:
             return None
-        mean = np.mean([look.mean for look in whole], axis=0)
-        square = np.mean([look.square for look in whole], axis=0)
-        std = np.sqrt(np.maximum(square - mean**2, 0))
+        mean = self._mean / self._n
+        std = np.sqrt(np.maximum(self._square / self._n - mean**2, 0))
         return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
 
 

@@ -6,8 +6,9 @@ from typing import final
 
 import numpy as np
 
+from resnetkit.catalog.preprocessing import Normalisation
 from resnetkit.data.duplicates import groups
-from resnetkit.data.inspection import Album, looks
+from resnetkit.data.inspection import Album, Levels, looks
 from resnetkit.data.sources import Source
 from resnetkit.errors import BrokenFiles
 
@@ -28,6 +29,8 @@ class Scan:
     """images without colour"""
     copies: tuple[tuple[int, ...], ...] = ()
     """groups of copies and near copies among the images of the first source, by their indices"""
+    normalisation: Normalisation | None = None
+    """mean and std of the first source's pixels; None where it has no image that can be decoded"""
 
     def refuse_broken(self) -> None:
         """Raise `BrokenFiles` if there are any: `.files` holds all of them, the message the first 20."""
@@ -48,12 +51,12 @@ def scan(*sources: Source, workers: int | None = None, progress: Callable[[int],
 
     >>> from resnetkit.data.opening import open_data
     >>> scan(open_data("digits").split("test"))
-    Scan(n=360, broken={}, height=8, width=8, grey=360, copies=())
+    Scan(n=360, broken={}, height=8, width=8, grey=360, copies=(), normalisation=((0.3052,), (0.3749,)))
     """
     sizes: list[tuple[int, int]] = []
     broken: dict[str, str] = {}
     grey = done = 0
-    album = Album(len(sources[0]))
+    album, levels = Album(len(sources[0])), Levels()
     for source in sources:
         for index, look in enumerate(looks(source, workers=workers)):
             if look.fault is not None:
@@ -63,9 +66,10 @@ def scan(*sources: Source, workers: int | None = None, progress: Callable[[int],
                 grey += "grey" in look.traits
             if source is sources[0]:
                 album.add(look)
+                levels.add(look)
             done += 1
             if progress:
                 progress(done)
     height, width = np.median(sizes, axis=0).astype(int).tolist() if sizes else (0, 0)
     copies = tuple(tuple(group.tolist()) for group in groups(album.likeness().near))
-    return Scan(done, broken, height, width, grey, copies)
+    return Scan(done, broken, height, width, grey, copies, levels.normalisation())

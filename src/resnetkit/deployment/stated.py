@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from resnetkit.catalog.preprocessing import CropMode
 from resnetkit.errors import InvalidArgument
 
 if TYPE_CHECKING:  # a card knows tensors, and an exported model is predicted without torch
@@ -16,6 +17,7 @@ class Stated:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     image_size: int | None = None
+    crop_mode: CropMode | None = None
     class_names: tuple[str, ...] | None = None
     architecture: str | None = None
     """where two networks have the same shapes (plain20 and resnet20)"""
@@ -27,5 +29,7 @@ class Stated:
         names = self.class_names or card.class_names
         if names is not None and len(names) != card.num_classes:
             raise InvalidArgument(f"{len(names)} class names were given for a model of {card.num_classes} classes")
-        preprocess = card.preprocess.restated(mean=self.mean, std=self.std, image_size=self.image_size)
+        preprocess = card.preprocess.restated(
+            mean=self.mean, std=self.std, image_size=self.image_size, crop_mode=self.crop_mode
+        )  # fmt: skip
         return replace(card, class_names=names, preprocess=preprocess)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resnetkit.catalog.preprocessing import Preprocess, usual_normalisation
+from resnetkit.catalog.preprocessing import Normalisation, Preprocess, usual_normalisation
 from resnetkit.catalog.recipe import OptimiserKind, Recipe
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.pixel_policies import ColourJitter, PixelPolicy, RandAugment, RandomErasing, TrivialAugment
@@ -22,10 +22,11 @@ _TUNED = 0.1  # of that, where a network starts from weights that are good alrea
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The median size of the images, in pixels."""
+    """The median size of the images, in pixels, and their normalisation where it was measured."""
 
     height: int
     width: int
+    normalisation: Normalisation | None = None
 
     @property
     def small(self) -> bool:
@@ -74,20 +75,31 @@ def preprocess_for(
     recipe: Recipe,
     images: ImageFacts,
     channels: int,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    normalisation: Normalisation | None = None,
 ) -> Preprocess:
     """Small images keep their size; photos are resized so that the middle 7/8 becomes the network's square.
 
-    `normalisation` is the mean and std that the first weights know, which counts where the channels are the same.
+    `normalisation` is the mean and std that the first weights know, which counts where the channels are the same,
+    unless the recipe prefers that of the images.
     """
+    if recipe.normalise_by == "data":
+        normalisation = _measured(images)
     fits = normalisation is not None and len(normalisation[0]) == channels
     mean, std = normalisation if normalisation is not None and fits else usual_normalisation(channels)
     size = recipe.test_size or recipe.image_size
-    if size is None:
-        own = (images.height, images.width)
-        return Preprocess.for_size(own, mean=mean, std=std, interpolation=recipe.interpolation)
-    share = 1.0 if size <= SMALL_IMAGE else recipe.crop_share
-    return Preprocess.for_size(size, crop_share=share, mean=mean, std=std, interpolation=recipe.interpolation)
+    own = (images.height, images.width)
+    return Preprocess.for_size(
+        size or own, crop_share=recipe.crop_share if size and size > SMALL_IMAGE else 1.0, mean=mean, std=std,
+        interpolation=recipe.interpolation, crop_mode=recipe.crop_mode,
+    )  # fmt: skip
+
+
+def _measured(images: ImageFacts) -> Normalisation | None:
+    """The images' own mean and std; images of one colour have no std to divide by, and a grey level stands in."""
+    if images.normalisation is None:
+        return None
+    mean, std = images.normalisation
+    return mean, tuple(max(value, 1 / 255) for value in std)
 
 
 def training_sizes(recipe: Recipe, preprocess: Preprocess) -> tuple[tuple[float, int | None], ...]:

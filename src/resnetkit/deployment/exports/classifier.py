@@ -51,7 +51,7 @@ def on_canvas(pixels: Pixels, preprocess: Preprocess) -> Pixels:
     (1, 256, 256, 3)
     """
     height, width = preprocess.size
-    if preprocess.crop_mode != "center" or preprocess.resize == min(height, width):
+    if preprocess.crop_mode != "centre" or preprocess.resize == min(height, width):
         return pixels
     tall, wide = max(height, preprocess.resize), max(width, preprocess.resize)
     canvas = np.zeros((len(pixels), tall, wide, pixels.shape[3]), np.uint8)

@@ -85,7 +85,7 @@ class PictureToPixels(nn.Module):
 
     def _may_need_filling(self) -> bool:
         row = self._row
-        return row.crop_mode == "pad" or (row.crop_mode == "center" and row.resize < max(row.size))
+        return row.crop_mode == "pad" or (row.crop_mode == "centre" and row.resize < max(row.size))
 
 
 def _whole_levels(x: Tensor) -> Tensor:
