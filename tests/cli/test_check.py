@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import resnetkit as rk
-from resnetkit.cli import main
+from resnetkit.cli import build_app, main
 from resnetkit.data.opening import open_data
 from resnetkit.data.randomness import permutation
 
@@ -102,7 +103,7 @@ def test_classes_missing_few_and_uneven(run_command, tmp_path: Path):
     found = findings(run_command, folder)
     assert found["class-missing"]["names"] == ["c"]
     assert found["imbalance"]["names"] == ["b (6)"]
-    assert found["imbalance"]["remedy"].endswith("--class-weights balanced")
+    assert found["imbalance"]["remedy"].endswith("--balance loss")
     found = [each for each in rk.check(folder).health.findings if each.kind == "class-small"]
     assert [each.names for each in found] == [("b (6)",), ("b (2)",)]
 
@@ -141,9 +142,65 @@ def test_sizes_beside_the_input(run_command, tmp_path: Path):
     assert found["smaller"]["count"] == 50
     assert found["smaller"]["remedy"].endswith("photos --image-size 64")
     assert found["long"]["names"] == ["train/cat/panorama.png (800×60)"]
+    assert found["long"]["remedy"].endswith("photos --crop-mode pad")
     assert found["tiny"]["names"] == ["train/cat/icon.png (8×8)"]
     assert "smaller" in findings(run_command, folder, "--image-size", "128")
     assert findings(run_command, folder, "--image-size", "32")["smaller"]["count"] == 1
+
+
+def test_pixels_far_from_what_the_network_expects(run_command, tmp_path: Path):
+    folder = tmp_path / "night"
+    random = np.random.default_rng(0)
+    for kind, levels in (("moon", (20, 60)), ("stars", (0, 40))):
+        (folder / kind).mkdir(parents=True)
+        for index in range(12):
+            Image.fromarray(random.integers(*levels, (24, 24, 3), np.uint8)).save(folder / kind / f"{index}.png")
+    found = findings(run_command, folder)["normalisation"]
+    assert (found["level"], found["count"], found["of"]) == ("caution", 3, 3)
+    assert found["names"][0].startswith("red: mean 0.1")
+    command = shlex.split(found["remedy"])
+    assert command == ["resnetkit", "train", str(folder), "--normalise-by", "data"]
+    code, _, err = run_command(*command[1:], "--epochs", "1", "--output", "run")
+    assert code == 0, err
+    assert "normalisation" not in findings(run_command, folder, "--model", "run"), "the command mends it"
+    light = tmp_path / "day"
+    for path in folder.glob("*/*.png"):
+        (light / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - np.array(Image.open(path))).save(light / path.parent.name / path.name)
+    found = findings(run_command, light, "--model", "run")["normalisation"]
+    assert (found["count"], found["remedy"]) == (3, None)
+    assert "inverted?" in found["consequence"]
+
+
+def test_every_copy_is_in_the_json(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "photos", 14)
+    first = folder / "train/cat/0.png"
+    for index in range(1, 8):
+        shutil.copy(first, folder / f"train/cat/{index}.png")
+    shutil.copy(folder / "train/dog/0.png", folder / "train/dog/9.png")
+    found = findings(run_command, folder)["copies"]
+    assert found["groups"] == [
+        [f"train/cat/{index}.png" for index in range(8)], ["train/dog/0.png", "train/dog/9.png"]
+    ]  # fmt: skip
+    assert found["count"] == sum(map(len, found["groups"]))
+    assert found["names"][0].endswith("4.png = 3 more")
+    assert findings(run_command, healthy(tmp_path / "others", 3))["class-small"]["groups"] == []
+
+
+def test_every_remedy_is_a_command_that_there_is(run_command, tmp_path: Path):
+    folder = healthy(tmp_path / "two words", 100)
+    for path in sorted((folder / "train/dog").iterdir())[9:]:
+        path.unlink()
+    (folder / "train/cat/0.png").write_bytes(b"")
+    shutil.copy(folder / "val/dog/3.png", folder / "train/dog/3.png")
+    paint(folder / "train/cat/panorama.png", 999, (800, 60))
+    Image.new("RGB", (5000, 4000)).save(folder / "train/cat/huge.png")
+    remedies = {each["kind"]: each["remedy"] for each in findings(run_command, folder).values() if each["remedy"]}
+    assert {"empty", "copies-across-parts", "imbalance", "smaller", "long", "huge"} <= set(remedies)
+    for remedy in remedies.values():
+        name, *words = shlex.split(remedy)
+        assert (name, words[1]) == ("resnetkit", str(folder))
+        build_app().parse_args(words, exit_on_error=False)
 
 
 def test_a_models_own_input_is_what_counts(run_command, digits_run: Path):

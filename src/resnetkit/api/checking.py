@@ -3,7 +3,6 @@
 import os
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +22,8 @@ from resnetkit.data.duplicates import groups
 from resnetkit.data.findings import Examined, Finding
 from resnetkit.data.grouping import UnusableClasses
 from resnetkit.data.health import Health, examine, facts, judge, median_size, parts_as_found
+from resnetkit.data.inspection import Inspection
+from resnetkit.data.known import Progress
 from resnetkit.data.opening import open_data
 from resnetkit.data.sources import FileSource
 from resnetkit.deployment.opening import open_model
@@ -55,14 +56,14 @@ def check(
     show: str | Path | None = None,
     recipe: str | Path | Recipe | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Check:
     """Decode every image of every part once and report what training would suffer from; no image is changed.
 
     Sizes, mean and std are compared with the preprocessing of `model` (a run or a model file), else with what training
     would choose for these images, or for `image_size`. `fix` is where a cleaned table (CSV) is written, which `train`
     takes in the data's place. `show` is where a picture (PNG) is written of the first batch that `train` would feed, by
-    `recipe` if one is named, with its labels. `progress` gets the images done and their number.
+    `recipe` if one is named, with its labels. `progress` gets what is being done, how much of it, and of how much.
     Raises `DataError` where the data cannot be opened; parts whose classes differ are a finding.
     """
     began = time.perf_counter()
@@ -74,7 +75,7 @@ def check(
         known = known.restated(image_size=image_size)
     wrong: tuple[Finding, ...] = ()
     try:
-        dataset = open_data(data, channels=known.channels if known else None, val_share=0)
+        dataset = open_data(data, channels=known.channels if known else None, val_share=0, progress=progress)
     except UnusableClasses as error:
         dataset, wrong = _as_it_is(data, error), (_classes_differ(error),)
     except LabelMismatch as error:
@@ -89,14 +90,14 @@ def check(
         nonlocal done
         done += more
         if progress:
-            progress(done, total)
+            progress("looking at the images", done, total)
 
     examined = examine(sources, workers=workers, progress=tell)
     preprocess = known or _as_training_would(examined, dataset, image_size)
     words = shlex.quote(os.fspath(data))
     fixable = all(isinstance(source, FileSource) for source in sources.values())
     findings = judge(
-        examined, preprocess, data=words, train=f"resnetkit train {words}",
+        examined, preprocess, train=f"resnetkit train {words}", trained=known is not None,
         fix=f"resnetkit check {words} --fix clean.csv" if fixable else None,
     )  # fmt: skip
     findings = (*wrong, *findings)
@@ -148,7 +149,9 @@ def _write_shown(examined: Examined, dataset: DataSet, picture: Path, **chosen: 
     rows = np.flatnonzero(examined.part == examined.parts.index(learned))
     copies = [group.tolist() for group in groups(examined.alike.near[rows])]
     broken = examined.names(np.flatnonzero(~examined.whole))
-    sheet = show_training(dataset, ImageFacts(*sizes.median), copies=copies, broken=broken, **chosen)
+    normalisation = Inspection([examined.looks[row] for row in rows]).normalisation()
+    images = ImageFacts(*sizes.median, normalisation)
+    sheet = show_training(dataset, images, copies=copies, broken=broken, **chosen)
     write_atomically(picture, lambda temporary: sheet.save(temporary, "PNG"))
 
 

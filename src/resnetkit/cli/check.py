@@ -56,7 +56,7 @@ def check_command(
     """
     from resnetkit.api.checking import check
 
-    with Counting("looking at pictures") as counting:
+    with Counting() as counting:
         result = check(
             data, model=model, image_size=image_size, fix=fix, show=show, recipe=recipe, workers=workers,
             progress=counting,

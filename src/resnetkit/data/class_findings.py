@@ -45,7 +45,7 @@ def class_findings(examined: Examined, train: str) -> list[Finding]:
                     of=len(count), names=tuple(f"{examined.class_name(label)} ({count[label]})" for label in rare),
                     consequence=f"{examined.class_name(largest)} has {count[largest]} images: the rare ones are easily "
                     "drowned, and accuracy hides it (evaluate shows each class)",
-                    remedy=f"{train} --class-weights balanced",
+                    remedy=f"{train} --balance loss",
                 )
             )  # fmt: skip
     return [finding for finding in found if finding.count]

@@ -95,12 +95,13 @@ def _finding(
     remedy: str | None = None,
 ) -> Finding:  # fmt: skip
     """Counts the images that have a copy."""
+    copies = tuple(examined.names(group) for group in found)
     return Finding(
         kind=kind, level=level, title=title, count=sum(map(len, found)), of=len(examined),
-        names=tuple(_equation(examined, group) for group in found), consequence=consequence, remedy=remedy,
+        names=tuple(map(_equation, copies)), groups=copies, consequence=consequence, remedy=remedy,
     )  # fmt: skip
 
 
-def _equation(examined: Examined, group: Indices) -> str:
+def _equation(group: Sequence[str]) -> str:
     more = f" = {len(group) - _TOLD} more" if len(group) > _TOLD else ""
-    return " = ".join(examined.names(group[:_TOLD])) + more
+    return " = ".join(group[:_TOLD]) + more

@@ -93,13 +93,14 @@ def size_findings(examined: Examined, preprocess: Preprocess, train: str) -> lis
     found = [
         _of_size(
             examined, "smaller", "caution" if small.mean() > 0.1 else "note", f"smaller than the input ({wanted} px)",
-            rows[small], f"enlarged to {preprocess.resize} px, which adds work but nothing to see",
+            rows[small], f"enlarged to {_enlarged(preprocess)} px, which adds work but nothing to see",
             f"{train} --image-size {fitting}" if 32 <= fitting < wanted and small.mean() > 0.1 else None,
         ),
         _of_size(
             examined, "long", "caution", f"more than {_LONG:g} times as long as wide",
-            rows[(long > _LONG * short) & square & (preprocess.crop_mode == "center")],
+            rows[(long > _LONG * short) & square & (preprocess.crop_mode == "centre")],
             "scored by their middle square alone, so what lies at the ends is never seen",
+            f"{train} --crop-mode pad",
         ),
         _of_size(
             examined, "huge", "note", f"larger than {_HUGE // 10**6} megapixels", rows[height * width > _HUGE],
@@ -112,6 +113,11 @@ def size_findings(examined: Examined, preprocess: Preprocess, train: str) -> lis
         ),
     ]  # fmt: skip
     return [finding for finding in found if finding.count]
+
+
+def _enlarged(preprocess: Preprocess) -> int:
+    """The short side after resizing."""
+    return preprocess.resize if preprocess.crop_mode == "centre" else min(preprocess.size)
 
 
 def _of_size(

@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from resnetkit.catalog.preprocessing import Normalisation
 from resnetkit.data.duplicates import Likeness
 from resnetkit.data.inspection import Album, Inspection, Look
 from resnetkit.data.sources import Indices, Source
@@ -28,6 +29,8 @@ class Finding:
     of: int
     names: tuple[str, ...]
     """all of them; copies of each other as "a = b", the first five of many"""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """where they are copies of each other: every group, with every name"""
     consequence: str
     """what training will do about it, or suffer from it"""
     remedy: str | None = None
@@ -35,7 +38,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {**asdict(self), "names": list(self.names)}
+        return {**asdict(self), "names": list(self.names), "groups": [list(group) for group in self.groups]}
 
 
 @final
@@ -54,6 +57,8 @@ class Examined:
     whole: NDArray[np.bool_]
     sizes: NDArray[np.int64]
     alike: Likeness
+    normalisation: Normalisation | None
+    """mean and std of the pixels; None where no image can be decoded"""
 
     @classmethod
     def of(cls, sources: dict[str, Source], inspections: Sequence[Inspection]) -> "Examined":
@@ -70,7 +75,7 @@ class Examined:
         return cls(
             parts=tuple(sources), sources=tuple(sources.values()), looks=tuple(every.looks),
             part=np.repeat(np.arange(len(counts)), counts), labels=labels, answers=answers, whole=whole, sizes=sizes,
-            alike=album.likeness(),
+            alike=album.likeness(), normalisation=every.normalisation(),
         )  # fmt: skip
 
     def __len__(self) -> int:

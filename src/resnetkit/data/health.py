@@ -13,6 +13,7 @@ from resnetkit.data.dataset import DataSet
 from resnetkit.data.file_findings import file_findings, size_findings
 from resnetkit.data.findings import Examined, Finding
 from resnetkit.data.inspection import Inspection, inspect
+from resnetkit.data.normalisation_findings import normalisation_findings
 from resnetkit.data.sources import Source
 
 
@@ -93,13 +94,19 @@ def examine(
     return Examined.of(sources, [inspect(source, workers=workers, progress=progress) for source in sources.values()])
 
 
-def judge(examined: Examined, preprocess: Preprocess, *, data: str, train: str, fix: str | None) -> tuple[Finding, ...]:
-    """All findings, the gravest first. `train` and `fix` are the commands that train and that clean."""
+def judge(
+    examined: Examined, preprocess: Preprocess, *, train: str, fix: str | None, trained: bool
+) -> tuple[Finding, ...]:
+    """All findings, the gravest first. `train` and `fix` are the commands that train and that clean.
+
+    `trained` says that the preprocessing is that of a trained model, not what training would choose.
+    """
     found = [
         *file_findings(examined, fix),
         *copy_findings(examined, fix),
         *class_findings(examined, train),
         *size_findings(examined, preprocess, train),
+        *normalisation_findings(examined.normalisation, preprocess, train=train, trained=trained),
     ]
     grave = {"harm": 0, "caution": 1, "note": 2}
     return tuple(sorted(found, key=lambda finding: grave[finding.level]))
@@ -108,7 +115,7 @@ def judge(examined: Examined, preprocess: Preprocess, *, data: str, train: str, 
 def facts(examined: Examined) -> dict[str, Any]:
     """What `Health` says of the images beside the findings."""
     every = Inspection(examined.looks)
-    mean, std = every.normalisation() or ((), ())
+    mean, std = examined.normalisation or ((), ())
     counts = class_counts(examined)
     return {
         "parts": {part: len(source) for part, source in zip(examined.parts, examined.sources, strict=True)},
