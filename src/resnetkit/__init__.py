@@ -23,6 +23,7 @@ _HOMES = {
     "describe": "resnetkit.api.describing",
     "evaluate": "resnetkit.api.evaluating",
     "export": "resnetkit.api.exporting",
+    "find_lr": "resnetkit.api.finding",
     "list_models": "resnetkit.api.catalogue",
     "load": "resnetkit.api.networks",
     "predict": "resnetkit.api.predicting",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from resnetkit.api.describing import describe
     from resnetkit.api.evaluating import evaluate
     from resnetkit.api.exporting import export
+    from resnetkit.api.finding import find_lr
     from resnetkit.api.networks import create_model, load, resnet18, resnet34, resnet50, resnet101, resnet152
     from resnetkit.api.predicting import predict
     from resnetkit.api.training import train
@@ -61,6 +63,7 @@ __all__ = [
     "describe",
     "evaluate",
     "export",
+    "find_lr",
     "list_models",
     "load",
     "predict",

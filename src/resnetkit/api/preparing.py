@@ -1,8 +1,9 @@
 """From what a person asked for to a plan, its images and its network: all that comes before the first step."""
 
+import math
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,20 @@ from resnetkit.deployment.devices import best_device
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument
 from resnetkit.models import Network, build, fit_weights
+from resnetkit.training.batch_size import choose_batch
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan
 from resnetkit.training.planning import (
     ImageFacts,
     cached_side,
     check_trainable,
+    largest_batch,
     preprocess_for,
 )
 from resnetkit.training.precision import faster_precision
 from resnetkit.training.processes import Processes, local_device
 from resnetkit.training.progress import Listener, Preparing, Remark
+from resnetkit.training.running import choose_kernels
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,20 @@ class Prepared:
     """as it is learnt from: without broken files, perhaps from a cache"""
     former: Plan | None
     """the run whose recipe is used again"""
+    fit_batch: bool = False
+    """whether the batch is to be as large as fits into memory"""
+    rate_stated: bool = False
+    """whether somebody said the learning rate, so that it does not follow the batch"""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that training needs, with what this machine decides decided."""
+
+    network: Network
+    plan: Plan
+    train: TrainingImages
+    val: Loader | None
 
 
 def prepare(
@@ -68,6 +86,9 @@ def prepare(
 ) -> Prepared:
     """Decide all that `train` leaves open, but for what takes a probe; its arguments mean what they mean there."""
     overrides = {key: value for key, value in fields.items() if value is not None}
+    fit_batch = overrides.get("batch_size") == "auto"
+    if fit_batch:
+        del overrides["batch_size"]
     recipe_from_dict(overrides)  # a wrong field is named before anything is opened
     former = former_plan(recipe)
     if former is not None:
@@ -116,7 +137,33 @@ def prepare(
         device=device,
         deterministic=deterministic,
     )  # fmt: skip
-    return Prepared(plan, found, dataset, former)
+    return Prepared(plan, found, dataset, former, fit_batch, "lr" in overrides)
+
+
+def made_ready(prepared: Prepared, workers: int | None, processes: Processes, listener: Listener) -> Ready:
+    """The network and the images of a plan, and in the plan the batch that fits, precision and kernels."""
+    plan, network = prepared.plan, new_network(prepared.plan)
+    if prepared.fit_batch:
+        if processes.count > 1:
+            raise InvalidArgument(
+                f"--batch-size auto is for one process, and this job has {processes.count}: give a number"
+            )
+        plan = _with_batch_that_fits(prepared, network, listener)
+    train, val = loaders(plan, prepared.dataset, workers, processes)
+    kernels = choose_kernels(plan.recipe.kernels, network, processes.count)
+    plan = plan.with_machine(precision=precision_of(network, plan, train, kernels), kernels=kernels)
+    return Ready(network, plan, train, val)
+
+
+def _with_batch_that_fits(prepared: Prepared, network: Network, listener: Listener) -> Plan:
+    plan = prepared.plan
+    choice = choose_batch(network, plan, largest_batch(len(prepared.dataset.split("train"))))
+    recipe = replace(plan.recipe.with_batch(choice.images), accumulate=choice.pieces)
+    if prepared.rate_stated:
+        recipe = replace(recipe, lr=plan.recipe.lr)
+    pieces = f" in {choice.pieces} pieces" if choice.pieces > 1 else ""
+    listener(Remark(f"note: batch size auto: {choice.images} images a step{pieces} ({choice.reason})"))
+    return replace(plan, recipe=recipe)
 
 
 def inspect(
@@ -186,7 +233,8 @@ def loaders(
     )  # fmt: skip
     val = None
     if "val" in dataset.splits and len(dataset.split("val")):
-        batch_size = 2 * (plan.recipe.batch_size or 1)
+        # Scoring keeps less of each image than learning, but no more of them may be in memory at once than fit there.
+        batch_size = 2 * math.ceil((plan.recipe.batch_size or 1) / plan.recipe.accumulate)
         held = processes.part_of(dataset.split("val"))
         val = Loader(held, EvalTransform(plan.preprocess), batch_size, workers=workers)
     return train, val

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnetkit.api.preparing import inspect, loaders, new_network, precision_of, prepare, set_determinism, split
+from resnetkit.api.preparing import inspect, loaders, made_ready, new_network, prepare, set_determinism, split
 from resnetkit.api.resuming import continuation
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Recipe
@@ -23,7 +23,6 @@ from resnetkit.training.plan import Plan
 from resnetkit.training.processes import is_first, joined
 from resnetkit.training.progress import Listener, Preparing, Remark, nobody
 from resnetkit.training.run import Run
-from resnetkit.training.running import choose_kernels
 from resnetkit.training.snapshot import restart_epoch
 
 
@@ -98,6 +97,7 @@ def train(
     `minutes` is the time for everything from `began` (`time.monotonic()`, by default now) to the finished run: it
     replaces the recipe's epochs, and the learning rate reaches zero as the time runs out. With `deterministic` the
     number of steps is fixed beforehand, so that the run can be repeated but only about keeps the time.
+    `batch_size="auto"` takes the largest batch that fits into memory, and else computes the recipe's own in pieces.
     With `cache` files are decoded once and their pixels kept on disk, at the short side from which validation crops.
     Raises RunError, DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
     """
@@ -110,12 +110,9 @@ def train(
         skip_broken=skip_broken, cache=cache, deterministic=deterministic, device=device, workers=workers,
         listener=listener, **fields,
     )  # fmt: skip
-    plan, dataset = prepared.plan, prepared.dataset
     with joined() as processes:
-        network = new_network(plan)
-        loader, val = loaders(plan, dataset, workers, processes)
-        kernels = choose_kernels(plan.recipe.kernels, network, processes.count)
-        plan = plan.with_machine(precision=precision_of(network, plan, loader, kernels), kernels=kernels)
+        ready = made_ready(prepared, workers, processes, listener)
+        network, plan, loader, val = ready.network, ready.plan, ready.train, ready.val
         if minutes is not None:
             # Several processes count their steps out beforehand, as their clocks need not agree.
             counted = replace(plan, deterministic=plan.deterministic or processes.count > 1)

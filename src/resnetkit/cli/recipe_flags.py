@@ -5,13 +5,17 @@ import textwrap
 from ast import AnnAssign, ClassDef, Constant, Expr, Name, parse
 from dataclasses import field, fields, make_dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
 from cyclopts import Parameter
 
 from resnetkit.catalog.recipe import Recipe
 
 _NAMES = {"batch_size": ["--batch-size", "-b"]}
+# A word that no recipe holds, as it is another number on each machine.
+_WORDS: dict[str, tuple[Any, str]] = {
+    "batch_size": (int | Literal["auto"], "; auto: as many as fit into memory, or the recipe's own in pieces that fit")
+}
 
 
 def field_docs() -> dict[str, str]:
@@ -26,7 +30,8 @@ def field_docs() -> dict[str, str]:
 
 
 def _flag(name: str, kind: Any, doc: str) -> tuple[str, Any, Any]:
-    help_text = f"{doc[0].upper()}{doc[1:]}.".replace("None: ", "default: ")
+    kind, more = _WORDS.get(name, (kind, ""))
+    help_text = f"{doc[0].upper()}{doc[1:]}{more}.".replace("None: ", "default: ")
     negative = f"--no-{name.replace('_', '-')}" if bool in (kind, *getattr(kind, "__args__", ())) else ""
     parameter = Parameter(
         name=_NAMES.get(name), help=help_text, negative=negative, show_default=False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from resnetkit.cli import BEGAN
-from resnetkit.cli.console import percent, print_json, remarks
+from resnetkit.cli.console import percent, print_json, remarks, results
 from resnetkit.cli.counting import Counting
 from resnetkit.cli.flags import Common, Switch
 from resnetkit.cli.recipe_flags import RecipeFlags
@@ -29,6 +29,7 @@ def train_command(
     pretrained: Switch = False,
     recipe: str | None = None,
     show_recipe: Switch = False,
+    find_lr: Switch = False,
     flags: RecipeFlags = _RECIPE,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Path | None = None,
@@ -40,7 +41,7 @@ def train_command(
     deterministic: Switch = False,
     checkpoint_steps: int | None = None,
     seeds: int | None = None,
-    track: Literal["tensorboard"] | None = None,
+    track: Literal["tensorboard", "wandb", "mlflow"] | None = None,
     minutes: float | None = None,
     device: str | None = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
@@ -64,6 +65,8 @@ def train_command(
         (default: finetune from weights, else small-images or scratch).
     show_recipe
         Print the recipe that these flags give, and stop.
+    find_lr
+        Try a hundred steps at rising learning rates, say at which one to train, and stop; nothing is kept.
     output
         The run's folder (default: runs/train, runs/train-2, …).
     resume
@@ -88,7 +91,9 @@ def train_command(
     seeds
         Train this many times, with --seed, --seed + 1, …, and say mean and deviation of the best epochs' accuracies.
     track
-        Also write the run's numbers for tensorboard, into the run's folder (pip install 'resnetkit[tensorboard]').
+        Also write the run's numbers for tensorboard, wandb (offline unless a key and its server are there, or
+        WANDB_MODE says) or mlflow (MLFLOW_TRACKING_URI, else into the run's folder), each an extra of its own:
+        pip install 'resnetkit[wandb]'.
     minutes
         Time for the whole command, start and validation included; replaces --epochs, and the learning rate reaches
         zero as the time runs out (with --deterministic the steps are counted out beforehand).
@@ -106,6 +111,10 @@ def train_command(
 
     if minutes is not None and vars(flags)["epochs"] is not None:
         raise InvalidArgument("--minutes and --epochs both say how long to train: give one of them")
+    if (show_recipe or resume is not None) and vars(flags)["batch_size"] == "auto":
+        raise InvalidArgument("--batch-size auto is found out as a run begins: give a number here, or leave it out")
+    if find_lr and (resume is not None or output is not None or seeds is not None or minutes is not None or track):
+        raise InvalidArgument("--find-lr begins no run: leave out --resume, --output, --seeds, --minutes and --track")
     if show_recipe:
         return _show(data, model, pretrained, recipe, flags, common)
     if resume is not None:
@@ -122,6 +131,8 @@ def train_command(
             "val_share": val_share, "skip_broken": skip_broken, "cache": cache, "deterministic": deterministic,
             "device": device, "workers": workers,
         }  # fmt: skip
+        if find_lr:
+            return _find(data, settings, flags, common)
         ways: dict[str, Any] = {"output": output, "checkpoint_steps": checkpoint_steps, "minutes": minutes}
         with TrainingDisplay(str(data)) as display, tracked(display, track) as listener:
             if seeds is not None:
@@ -155,6 +166,27 @@ def _show(
         print_json(shown.to_dict())
     else:
         sys.stdout.write(shown.to_yaml())
+    return 0
+
+
+def _find(data: str | None, settings: dict[str, Any], flags: RecipeFlags, common: Common) -> int:
+    from resnetkit.api.finding import find_lr
+    from resnetkit.cli.rate_display import rate_table, train_words
+    from resnetkit.cli.training_display import TrainingDisplay
+
+    with TrainingDisplay(str(data)) as display:
+        found = find_lr(data, listener=display, **settings)
+    if common.json:
+        print_json(found.to_dict())
+        return 0
+    results.print(rate_table(found), markup=False)
+    switched = {key: value for key, value in settings.items() if value is not False or key in vars(flags)}
+    results.print(
+        f"\nSuggestion  {found.suggestion:g}, between the careful {found.tenth_of_lowest:g} (a tenth of the rate with "
+        f"the lowest loss) and the bold {found.steepest:g} (the steepest fall); the recipe's own is {found.usual:.2g}",
+        markup=False,
+    )  # fmt: skip
+    results.print(f"Next        {train_words(data, {**switched, 'lr': found.suggestion})}", markup=False)
     return 0
 
 

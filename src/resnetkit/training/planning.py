@@ -14,6 +14,7 @@ SMALL_IMAGE = 64
 """pixels; images up to this size keep it and get a network without an ImageNet stem"""
 
 _PHOTO_SIZE = 224
+_LARGEST_BATCH = 1024  # up to which a rate in proportion holds with no more than the usual warm-up
 _FEW = 1000  # images, from which batch norm learns no better statistics than it has
 # The peak rate at 128 images a step (docs/decisions/0003 for sgd); with other batches as `Recipe.with_batch` says.
 _RATE_AT_128: Mapping[OptimiserKind, float] = {"sgd": 0.2, "adamw": 1e-3, "lamb": 5e-3 / 4, "muon": 1e-3}
@@ -152,6 +153,11 @@ def check_trainable(dataset: DataSet) -> None:
     n = len(dataset.split("train"))
     if n < 2:
         raise DataError(f"{dataset.name} has {n} training image(s): at least two are needed")
+
+
+def largest_batch(images: int) -> int:
+    """The largest batch that a training on so many images is the better for, if it is the quicker for it at all."""
+    return _batch_size(_LARGEST_BATCH, images)
 
 
 def _batch_size(most: int, images: int) -> int:
