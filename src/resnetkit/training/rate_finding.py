@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from resnetkit.catalog.recipe import OptimiserKind
-from resnetkit.data.loader import Batch
+from resnetkit.data.batching import Batch
 from resnetkit.errors import RunError
 from resnetkit.models import Network
 from resnetkit.training.images import TrainingImages

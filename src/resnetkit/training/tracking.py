@@ -120,9 +120,10 @@ class _Wandb:
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
         import wandb
 
+        mode: Any = os.environ.get("WANDB_MODE") or _mode_of_wandb()
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT), name=run.name, dir=str(run), config=_flat(settings),
-            mode=os.environ.get("WANDB_MODE") or _mode_of_wandb(),
+            mode=mode,
         )  # fmt: skip
         self._run.define_metric("*", step_metric="epoch")
         self._run.define_metric("step/*", step_metric="step")
