@@ -127,6 +127,14 @@ def test_parts_with_other_classes_are_a_finding_beside_all_others(run_command, t
     assert (code, "only in val: horse" in err) == (1, True)
 
 
+def test_data_that_training_refuses_is_looked_at_as_it_would_look_at_sound_data(run_command, tmp_path: Path):
+    (tmp_path / "photos" / "dog").mkdir(parents=True)
+    for index in range(3):
+        paint(tmp_path / "photos" / "cat" / f"{index}.png", index)
+    code, out, _ = run_command("check", "photos", "--json")
+    assert (code, json.loads(out)["preprocess"]["size"]) == (1, [224, 224])
+
+
 def test_an_npz_without_a_class_is_a_finding(run_command):
     images = np.zeros((4, 20, 20), np.uint8)
     np.savez("few.npz", train_images=images, train_labels=np.array([0, 0, 2, 2]))

@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -124,8 +124,9 @@ def _as_training_would(examined: Examined, dataset: DataSet, image_size: int | N
     height, width = sizes.median if sizes else (224, 224)
     images = ImageFacts(height, width)
     recipe = RECIPES[default_recipe(images, weights=False)].recipe
-    if "train" in dataset.splits:
-        recipe = resolve_recipe(recipe, images, dataset)
+    learned = dataset.splits.get("train", dataset.splits.get("all"))
+    if learned is not None:
+        recipe = resolve_recipe(recipe, images, replace(dataset, splits={"train": learned}))
     preprocess = preprocess_for(recipe, images, dataset.channels)
     return preprocess.restated(image_size=image_size) if image_size else preprocess
 
