@@ -161,6 +161,20 @@ def test_predict_json(run_command, digits_run: Path, pictures: Path):
     assert [row["predictions"][0]["label"] for row in rows[:2]] == ["0", "1"]
 
 
+def test_predict_may_ask_for_the_mirror_image_too(run_command, digits_run: Path, pictures: Path, tmp_path: Path):
+    picture, mirrored = pictures / "0.png", tmp_path / "mirrored.png"
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+
+    def scores(path: Path, *words: str) -> dict[str, float]:
+        _, out, _ = run_command("predict", digits_run, path, "--jsonl", "--top-k", "10", *words)
+        return {each["label"]: each["score"] for each in json.loads(out)["predictions"]}
+
+    one, other, both = scores(picture), scores(mirrored), scores(picture, "--tta", "flip")
+    assert one != pytest.approx(other, abs=1e-4)
+    assert both == pytest.approx({label: (one[label] + other[label]) / 2 for label in one}, abs=1e-5)
+    assert run_command("predict", digits_run, picture, "--tta", "turn")[0] == 2
+
+
 def test_predict_jsonl_and_csv_agree(run_command, digits_run: Path, pictures: Path):
     _, out, _ = run_command("predict", digits_run, pictures / "0.png", "--jsonl")
     row = json.loads(out)

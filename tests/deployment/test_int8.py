@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,8 @@ def test_the_gate_measures_what_it_says():
     assert len(both.objections(Bounds())) == 2
     assert both.objections(Bounds(max_loss=0.006, min_agreement=0.985)) == []
     assert len(both.objections(Bounds(max_loss=0.0059, min_agreement=0.985))) == 1
+    assert both.remark is None
+    assert "not faster than float32" in (replace(both, milliseconds=2.1).remark or "")
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.integers(1, 250))

@@ -1,5 +1,7 @@
 """One picture, four ways of giving it, one answer."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,14 @@ from PIL import Image
 import resnetkit as rk
 from resnetkit.deployment.predictor import Failure, Prediction
 from resnetkit.errors import InvalidArgument, UndecodableImage
+
+NEEDLESS = (
+    "accelerate", "matplotlib", "nncf", "onnx", "onnxruntime", "onnxscript", "openvino", "pandas", "scipy", "sklearn",
+    "sympy", "torchmetrics", "yaml",
+    "torch._dynamo", "torch._inductor", "torch.distributed.algorithms._checkpoint", "torch.onnx",
+    "resnetkit.checkpoints.adopt", "resnetkit.checkpoints.fetch", "resnetkit.evaluation", "resnetkit.training",
+)  # fmt: skip
+"""what others of the verbs need: importing them all takes longer than torch"""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +71,21 @@ def test_a_stream_keeps_order_and_goes_on_after_a_broken_picture(
     assert [answer.source for answer in answers] == [str(path) for path in wanted]
     assert [isinstance(answer, Failure) for answer in answers] == [False, True, True, False] * 11
     assert all(answer.top(1)[0].label == "4" for answer in answers if isinstance(answer, Prediction))
+
+
+@pytest.mark.parametrize("words", [(), ("--tta", "flip")])
+def test_a_first_prediction_imports_no_more_than_it_needs(digits_run: Path, picture: Path, words: tuple[str, ...]):
+    script = (
+        "import sys\nfrom resnetkit.cli import main\n"
+        f"try:\n    main(['predict', {str(digits_run)!r}, {str(picture)!r}, '--jsonl', *{words!r}])\n"
+        "except SystemExit as left:\n    assert left.code == 0\n"
+        "print(*sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    answer, loaded = out.splitlines()
+    assert '"label": "4"' in answer
+    assert "torch" in loaded.split()
+    assert set(NEEDLESS) & set(loaded.split()) == set()
 
 
 def test_load_gives_the_network_with_its_card(digits_run: Path):

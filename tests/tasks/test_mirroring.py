@@ -1,11 +1,13 @@
 import numpy as np
+import pytest
 import torch
 
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.errors import InvalidArgument
 from resnetkit.models import build
 from resnetkit.tasks.classifier import TorchClassifier
-from resnetkit.tasks.mirroring import Mirrored
+from resnetkit.tasks.mirroring import Mirrored, asked_with
 
 
 def test_an_image_and_its_mirror_image_get_the_same_answer_the_mean_of_both():
@@ -23,3 +25,7 @@ def test_an_image_and_its_mirror_image_get_the_same_answer_the_mean_of_both():
     np.testing.assert_allclose(np.concatenate(streamed), mirrored(images[[0, 1, 2, 3, 0]]), rtol=1e-5)
     assert (mirrored.num_classes, mirrored.preprocess) == (3, plain.preprocess)
     assert "mirror" in mirrored.description
+    assert asked_with("none", plain) is plain
+    np.testing.assert_array_equal(asked_with("flip", plain)(images), mirrored(images))
+    with pytest.raises(InvalidArgument, match="choose none or flip"):
+        asked_with("turn", plain)  # type: ignore[arg-type]

@@ -2,22 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from resnetkit.checkpoints.modelfile import ModelCard
-from resnetkit.data.dataset import DataSet, SplitName
+from resnetkit.data.judging import open_as_trained, part_to_judge
 from resnetkit.data.known import Progress
 from resnetkit.data.loader import Loader
-from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.choosing import Work, choose, opened
-from resnetkit.deployment.exports.card import ExportCard
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Scores, probabilities
 from resnetkit.evaluation.several import SeveralScores, judge
 from resnetkit.tasks.labels import match_labels
-from resnetkit.tasks.mirroring import Mirrored
+from resnetkit.tasks.mirroring import Augmentation, asked_with
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def evaluate(
     *,
     split: str | None = None,
     stated: Stated | None = None,
-    tta: Literal["none", "flip"] = "none",
+    tta: Augmentation = "none",
     batch_size: int = 64,
     backend: str = "auto",
     precision: str = "float32",
@@ -62,20 +59,20 @@ def evaluate(
     """
     found = opened(model, stated)
     card = found.card
-    dataset, notes = open_as_trained(data, card, progress)
+    dataset = open_as_trained(data, card.in_chans, card.training, progress)
     if dataset.several_labels != (card.task == "multilabel"):
         one, several = "one label an image", "several labels an image"
         has, knows = (several, one) if dataset.several_labels else (one, several)
         raise DataError(f"{dataset.name} has {has}, and the model learnt {knows}: their answers cannot be compared")
     labels = match_labels(card.class_names, card.num_classes, dataset.class_names, dataset.num_classes)
-    chosen = _choose_split(dataset, split, card)
+    chosen = part_to_judge(dataset, split, card.training)
     source = dataset.split(chosen)
     loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
     work = Work(len(source), lambda _: next(loader.batches()).pixels)
     classifier = choose(
         found, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work
     ).classifier
-    asked = Mirrored(classifier) if tta == "flip" else classifier
+    asked = asked_with(tta, classifier)
     tell = (lambda done: progress("asking the model", done, len(source))) if progress else None
     probs, truth = probabilities(asked, loader.batches(), labels, tell)
     return Evaluation(
@@ -85,39 +82,5 @@ def evaluate(
         description=asked.description,
         num_classes=card.num_classes,
         scores=judge(probs, truth, card.class_names or dataset.class_names, card.threshold),
-        notes=(*found.notes, *notes, *((labels.note,) if labels.note else ())),
+        notes=(*found.notes, *((labels.note,) if labels.note else ())),
     )
-
-
-def open_as_trained(
-    data: str | Path, card: ModelCard | ExportCard, progress: Progress | None = None
-) -> tuple[DataSet, tuple[str, ...]]:
-    """The data, split as the model's own run split it if it is the data of that run."""
-    channels = 1 if card.in_chans == 1 else 3
-    trained = card.training.get("data", {})
-    dataset = open_data(data, channels=channels, val_share=0, progress=progress)
-    own = trained.get("fingerprint") == dataset.fingerprint
-    together = trained.get("together", ()) if own else ()
-    return with_validation(dataset, trained.get("split_seed", 0), trained.get("val_share", 0.1), together), ()
-
-
-def _choose_split(dataset: DataSet, named: str | None, card: ModelCard | ExportCard | ExportCard) -> SplitName:
-    if named is not None:
-        known: dict[str, SplitName] = {
-            "train": "train",
-            "val": "val",
-            "valid": "val",
-            "validation": "val",
-            "test": "test",
-            "all": "all",
-        }
-        if named not in known or known[named] not in dataset.splits:
-            raise DataError(f"{dataset.name} has no part called {named!r}: it has {', '.join(dataset.splits)}")
-        return known[named]
-    own = card.training.get("data", {}).get("fingerprint") == dataset.fingerprint
-    if "test" in dataset.splits:
-        return "test"
-    if "val" in dataset.splits and (own or not dataset.val_from_train):
-        return "val"
-    # The model has not seen this data, so nothing needs to be kept apart.
-    return "all" if "all" in dataset.splits else "train"

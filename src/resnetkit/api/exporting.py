@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from resnetkit.api.evaluating import open_as_trained
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.judging import open_as_trained
 from resnetkit.data.known import Progress
 from resnetkit.deployment.exports.acceptance import Bounds, Comparison
 from resnetkit.deployment.exports.card import ExportCard, Input
@@ -74,12 +74,14 @@ def export(
     done = export_model(opened, Path(output) if output else _beside(opened.source), format, input, int8)
     if done.card.quantisation and done.card.quantisation["forced"]:
         notes += (f"int8 was not accepted and is written by force: {'; '.join(done.card.quantisation['objections'])}",)
+    if done.comparison and done.comparison.remark:
+        notes += (done.comparison.remark,)
     return Exported(str(model), done.path, done.card, done.golden, done.comparison, notes)
 
 
 def _calibration_data(spec: str | Path, card: ModelCard, progress: Progress | None) -> tuple[DataSet, LabelMap]:
     """The data, split as the model's own run split it."""
-    data, _ = open_as_trained(spec, card, progress)
+    data = open_as_trained(spec, card.in_chans, card.training, progress)
     if data.several_labels:
         raise DataError(f"{data.name} has images with several labels: int8 is judged by one label an image so far")
     return data, match_labels(card.class_names, card.num_classes, data.class_names, data.num_classes)

@@ -15,6 +15,7 @@ from resnetkit.deployment.predictor import Failure, Prediction, Predictor, pixel
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError, UndecodableImage
 from resnetkit.tasks.contract import Pixels
+from resnetkit.tasks.mirroring import Augmentation
 
 _LOOK_AHEAD = 4096
 
@@ -30,19 +31,21 @@ def predict(
     backend: str = "auto",
     precision: str = "float32",
     device: str | None = None,
+    tta: Augmentation = "none",
     remark: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction | Failure]:
     """A Prediction for each picture (a folder stands for all pictures below it), or a Failure that says why not.
 
     The model is opened, and whatever is wrong with it raised, before this returns; pictures are read as one iterates.
-    Where there are many, each core computes a batch of its own, and what is quickest here may be found out first.
+    Where there are many, each core computes a batch of its own, and what is quickest here may be found out first. With
+    `tta` "flip" each is also asked for its mirror image, and the mean of both is the answer.
     """
     first, pictures = _looked_ahead(sources)
     many = len(first) > batch_size
     predictor = Predictor(
         model, stated=stated, batch_size=batch_size, backend=backend, precision=precision, device=device,
         mode="throughput" if many else "latency",
-        work=Work(len(first), partial(_sample, first, batch_size)) if many else None,
+        work=Work(len(first), partial(_sample, first, batch_size)) if many else None, tta=tta,
     )  # fmt: skip
     if remark:
         for note in predictor.notes:

@@ -1,18 +1,19 @@
 """`resnetkit evaluate`."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from resnetkit.cli.console import percent, print_json, remarks, results
 from resnetkit.cli.counting import Counting
-from resnetkit.cli.flags import Common, StatedFlags, stated_by
+from resnetkit.cli.flags import AskingFlags, Common, StatedFlags, stated_by
 
 if TYPE_CHECKING:
     from resnetkit.evaluation.scoring import Scores
     from resnetkit.evaluation.several import SeveralScores
 
+_ASKING = AskingFlags()
 _STATED = StatedFlags()
 _NONE = Common()
 
@@ -23,12 +24,9 @@ def evaluate_command(
     /,
     *,
     split: str | None = None,
-    tta: Literal["none", "flip"] = "none",
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 64,
-    backend: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto",
-    precision: Literal["float32", "bf16", "auto"] = "float32",
-    device: str | None = None,
     workers: Annotated[int | None, Parameter(name=["--workers", "-j"])] = None,
+    asking: AskingFlags = _ASKING,
     stated: StatedFlags = _STATED,
     common: Common = _NONE,
 ) -> int:
@@ -42,16 +40,8 @@ def evaluate_command(
         Labelled pictures, as for train.
     split
         Which part: train, val or test (default: test, else val, else what the run held out).
-    tta
-        Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time.
     batch_size
         Images computed at once.
-    backend
-        What computes: auto tries those that are installed, when there is much to do, and remembers the quickest.
-    precision
-        float32 is exact; bf16 is faster where the processor has it; auto is the faster, if it says the same.
-    device
-        cpu, cuda or cuda:1 (default: a GPU if there is one).
     workers
         Threads that decode pictures (default: one a core).
     """
@@ -60,8 +50,8 @@ def evaluate_command(
 
     with Counting() as counting:
         result = evaluate(
-            model, data, split=split, tta=tta, batch_size=batch_size, backend=backend, precision=precision,
-            device=device, workers=workers, stated=stated_by(stated), progress=counting,
+            model, data, split=split, batch_size=batch_size, workers=workers, stated=stated_by(stated),
+            progress=counting, **vars(asking),
         )  # fmt: skip
     for note in result.notes:
         remarks.print(f"note: {note}")

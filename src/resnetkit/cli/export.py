@@ -7,9 +7,10 @@ from cyclopts import Parameter
 
 from resnetkit.cli.console import percent, print_json, remarks, results
 from resnetkit.cli.counting import Counting
-from resnetkit.cli.flags import Common, StatedFlags, Switch, stated_by
+from resnetkit.cli.flags import BoundsFlags, Common, StatedFlags, Switch, bounds_by, stated_by
 from resnetkit.errors import InvalidArgument
 
+_BOUNDS = BoundsFlags()
 _STATED = StatedFlags()
 _NONE = Common()
 
@@ -24,9 +25,8 @@ def export_command(
     int8: Switch = False,
     calibrate: str | None = None,
     calibration_images: int = 300,
-    max_loss: float = 0.5,
-    min_agreement: float = 99.0,
     force: Switch = False,
+    bounds: BoundsFlags = _BOUNDS,
     stated: StatedFlags = _STATED,
     common: Common = _NONE,
 ) -> int:
@@ -47,25 +47,19 @@ def export_command(
         With --int8: labelled pictures, as for train. Its training part calibrates, its validation part judges.
     calibration_images
         How many pictures calibrate, as many of each class.
-    max_loss
-        Points of accuracy that int8 may lose.
-    min_agreement
-        Percent of the pictures for which int8 and float32 must say the same.
     force
         Write int8 even where it is refused; the file then says so.
     output
         A folder, or a file of the format's own suffix (default: export beside the model's file).
     """
     from resnetkit.api.exporting import export
-    from resnetkit.deployment.exports.acceptance import Bounds
 
     if int8 != (calibrate is not None):
         raise InvalidArgument("--int8 and --calibrate DATA go together: real pictures say which numbers occur")
     with Counting() as counting:
         done = export(
             model, output, format=format, input=input, calibrate=calibrate, calibration_images=calibration_images,
-            bounds=Bounds(max_loss=max_loss / 100, min_agreement=min_agreement / 100), force=force,
-            stated=stated_by(stated), progress=counting,
+            bounds=bounds_by(bounds), force=force, stated=stated_by(stated), progress=counting,
         )  # fmt: skip
     for note in done.notes:
         remarks.print(f"note: {note}")

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from resnetkit.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from resnetkit.deployment.exports.acceptance import Bounds
     from resnetkit.deployment.stated import Stated
 
 Switch = Annotated[bool, Parameter(show_default=False)]
@@ -24,6 +25,39 @@ class Common:
     """Print one JSON value on stdout and everything else on stderr."""
     debug: Switch = False
     """Show the traceback of an error."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AskingFlags:
+    """How a model is asked about pictures: by what, in what, where, and how often. `vars` of it are api's arguments."""
+
+    tta: Literal["none", "flip"] = "none"
+    """Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time."""
+    backend: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto"
+    """What computes: auto tries those that are installed, when there is much to do, and remembers the quickest."""
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    """float32 is exact; bf16 is faster where the processor has it; auto is the faster, if it says the same."""
+    device: str | None = None
+    """cpu, cuda or cuda:1 (default: a GPU if there is one)."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BoundsFlags:
+    """How far a file may be from the network that it stands for."""
+
+    max_loss: float = 0.5
+    """Points of accuracy that it may lose."""
+    min_agreement: float = 99.0
+    """Percent of the pictures for which both must say the same."""
+
+
+def bounds_by(flags: BoundsFlags) -> "Bounds":
+    """The flags' values, as shares of one."""
+    from resnetkit.deployment.exports.acceptance import Bounds
+
+    return Bounds(max_loss=flags.max_loss / 100, min_agreement=flags.min_agreement / 100)
 
 
 @Parameter(name="*")

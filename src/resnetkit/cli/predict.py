@@ -4,12 +4,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from csv import writer as csv_writer
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from resnetkit.cli.console import percent, print_json, remarks, results
-from resnetkit.cli.flags import Common, StatedFlags, Switch, stated_by
+from resnetkit.cli.flags import AskingFlags, Common, StatedFlags, Switch, stated_by
 from resnetkit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Answer = Prediction | Failure
 
+_ASKING = AskingFlags()
 _STATED = StatedFlags()
 _NONE = Common()
 
@@ -29,9 +30,7 @@ def predict_command(
     csv: Switch = False,
     jsonl: Switch = False,
     batch_size: Annotated[int, Parameter(name=["--batch-size", "-b"])] = 16,
-    backend: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto",
-    precision: Literal["float32", "bf16", "auto"] = "float32",
-    device: str | None = None,
+    asking: AskingFlags = _ASKING,
     stated: StatedFlags = _STATED,
     common: Common = _NONE,
 ) -> int:
@@ -51,12 +50,6 @@ def predict_command(
         One JSON object a picture, as soon as it is known.
     batch_size
         Images computed at once.
-    backend
-        What computes: auto tries those that are installed, when there is much to do, and remembers the quickest.
-    precision
-        float32 is exact; bf16 is faster where the processor has it; auto is the faster, if it says the same.
-    device
-        cpu, cuda or cuda:1 (default: a GPU if there is one).
     """
     from resnetkit.api.predicting import predict
     from resnetkit.deployment.predictor import Failure
@@ -68,8 +61,7 @@ def predict_command(
     known = bool(sources) and "-" not in sources
     answers = predict(
         model, sources if known else _expanded(sources),
-        batch_size=batch_size, backend=backend, precision=precision, device=device,
-        stated=stated_by(stated),
+        batch_size=batch_size, stated=stated_by(stated), **vars(asking),
         remark=lambda text: remarks.print(f"note: {text}"),
     )  # fmt: skip
     show = _json if common.json else _csv if csv else _jsonl if jsonl else _lines

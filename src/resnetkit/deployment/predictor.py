@@ -21,6 +21,7 @@ from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
 from resnetkit.tasks.contract import Classifier
+from resnetkit.tasks.mirroring import Augmentation, asked_with
 
 if TYPE_CHECKING:
     from resnetkit.deployment.exports.opened import ExportedModel
@@ -88,7 +89,8 @@ class Predictor:
     is a path, the bytes of an image file, a PIL image or a uint8 array H×W×3 (RGB; H×W×1 or H×W is grey).
 
     `backend` is torch, compile, onnxruntime, openvino or auto: what a probe found quickest here, which it does only
-    for much `work`, and torch before. Mode "latency" puts all cores on one batch, "throughput" one on each.
+    for much `work`, and torch before. Mode "latency" puts all cores on one batch, "throughput" one on each. With `tta`
+    "flip" the answer for a picture is the mean of those for it and for its mirror image, at twice the time.
     """
 
     def __init__(
@@ -102,13 +104,14 @@ class Predictor:
         mode: Mode = "latency",
         batch_size: int = 16,
         work: Work | None = None,
+        tta: Augmentation = "none",
     ) -> None:
         ready = choose(
             model, stated=stated, device=device, backend=backend, precision=precision, mode=mode,
             batch_size=batch_size, work=work,
         )  # fmt: skip
         self.notes = ready.notes
-        self.classifier = ready.classifier
+        self.classifier = asked_with(tta, ready.classifier)
         names = self.classifier.class_names
         self.class_names = names or tuple(str(index) for index in range(self.classifier.num_classes))
         self._batch_size = batch_size

@@ -2,12 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
+
+Augmentation = Literal["none", "flip"]
+"""of a picture that is asked about: nothing, or its mirror image as well"""
+
+
+def asked_with(augmentation: Augmentation, classifier: Classifier) -> Classifier:
+    """The classifier, asked as `augmentation` says."""
+    if augmentation not in ("none", "flip"):
+        raise InvalidArgument(f"test-time augmentation {augmentation!r}: choose none or flip")
+    return Mirrored(classifier) if augmentation == "flip" else classifier
 
 
 @final

@@ -40,7 +40,7 @@ class Golden:
     def picture(self) -> Pixels:
         """uint8 `H,W,C`."""
         with Image.open(io.BytesIO(base64.b64decode(self.png, validate=True)), formats=("PNG",)) as image:
-            pixels = np.asarray(image)
+            pixels = np.array(image)
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -62,13 +62,17 @@ class ExportCard:
     """a `picture` file divides by it inside; who runs a `tensor` file divides the logits"""
     licence: str | None = None
     """of the weights, where known"""
+    source: str | None = None
+    """where the model file that was exported lay, seen from this file's folder; None for a bare architecture"""
     source_sha256: str | None = None
-    """of the model file that was exported; None for a bare architecture"""
+    """of that model file"""
     precision: Literal["float32", "int8"] = "float32"
     quantisation: Mapping[str, Any] | None = None
     """how an int8 file was calibrated, and what it scored beside float32"""
     training: Mapping[str, Any] = field(default_factory=dict)
     """which data it was trained on, so that `evaluate` finds the part it has not seen"""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    """what the network scored when it was trained, by part"""
     weights_sha256: str | None = None
     """of the .bin beside an OpenVINO .xml"""
     made_with: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +87,9 @@ class ExportCard:
             raise InvalidArgument(f"{len(self.class_names)} class names for {self.num_classes} classes")
         if self.input not in ("picture", "tensor") or self.precision not in ("float32", "int8"):
             raise InvalidArgument(f"its input is {self.input!r} and its precision {self.precision!r}")
+        reports = (self.training, self.training.get("data", {}), self.scores, self.quantisation or {})
+        if not all(isinstance(report, Mapping) for report in reports):
+            raise InvalidArgument("training, scores and quantisation are no JSON objects")
         if self.task not in get_args(Task):
             raise InvalidArgument(f"its task {self.task!r} is none of {', '.join(get_args(Task))}")
 
@@ -90,6 +97,18 @@ class ExportCard:
     def in_chans(self) -> int:
         """1 for grey, 3 for colour."""
         return self.preprocess.channels
+
+    def measured(self, fingerprint: str, part: str, n: int) -> float | None:
+        """Top-1 on this very part of this very data, when the file or its network was made; None where unknown."""
+        report = self.quantisation or {}
+        if (report.get("fingerprint"), report.get("acceptance_split")) == (fingerprint, part):
+            found = report.get("acceptance")
+        elif self.training.get("data", {}).get("fingerprint") == fingerprint:
+            found = self.scores.get(part)
+        else:
+            return None
+        top1 = found.get("top1") if isinstance(found, Mapping) and found.get("n") == n else None
+        return top1 if isinstance(top1, float) else None
 
     def to_json(self) -> str:
         """The text that travels in the file."""

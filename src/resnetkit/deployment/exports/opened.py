@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.tasks import Task
 from resnetkit.data.decode import Pixels
+from resnetkit.data.preparing import prepare
 from resnetkit.deployment.exports.card import KEY, ExportCard, read_card
 from resnetkit.deployment.extras import needs, silent_openvino
 from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
@@ -38,10 +39,13 @@ class ExportedModel:
         self._runtime = runtime
 
     def answer(self, pictures: Sequence[Pixels]) -> NDArray[np.float32]:
-        """Probabilities `N,classes` of uint8 pictures `H,W,C`; those of a `tensor` file have the network's size.
+        """Probabilities `N,classes` of uint8 pictures `H,W,C` of any size.
 
-        Neighbours of one size are computed together.
+        A `picture` file resizes them itself; for a `tensor` file they are resized and cropped here. Neighbours of one
+        size are computed together.
         """
+        if self.card.input == "tensor":
+            return self.probabilities(prepared(pictures, self.card.preprocess))
         rows = [self.probabilities(np.stack(list(group))) for _, group in groupby(pictures, key=lambda one: one.shape)]
         return np.concatenate(rows)
 
@@ -73,6 +77,11 @@ class ExportedModel:
     def description(self) -> str:
         """Network, precision, runtime."""
         return f"{self.card.name} · {self.card.precision} · {self._runtime}"
+
+
+def prepared(pictures: Sequence[Pixels], row: Preprocess) -> Pixels:
+    """Pictures of any size → uint8 `N,h,w,C` of the network's."""
+    return np.concatenate([prepare(picture[None], row) for picture in pictures])
 
 
 def normalised(batch: Pixels, row: Preprocess) -> NDArray[np.float32]:

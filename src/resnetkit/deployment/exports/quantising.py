@@ -80,20 +80,11 @@ def quantise(kind: Format, model: Any, opened: OpenedModel, inner: Graph, int8: 
 
 
 def accepted(
-    model: ExportedModel, reference: ExportedModel, opened: OpenedModel, int8: Int8, operations: tuple[int, int]
+    model: ExportedModel, reference: ExportedModel, int8: Int8, operations: tuple[int, int]
 ) -> tuple[ExportCard, Comparison]:
     """The card of an int8 model that passed, or was forced; ExportFailed where it is refused."""
-    prepare = EvalTransform(opened.preprocess)
-
-    def picture(index: int) -> NDArray[np.uint8]:
-        pixels = int8.acceptance.image(index)
-        if model.card.input == "picture":
-            return pixels
-        prepared: NDArray[np.uint8] = prepare(pixels).permute(1, 2, 0).numpy()
-        return prepared
-
     truth = np.array(int8.labels.to_model)[int8.acceptance.labels]
-    comparison = compare(model, reference, picture, truth, int8.progress)
+    comparison = compare(model, reference, int8.acceptance.image, truth, int8.progress)
     objections = comparison.objections(int8.bounds)
     if objections and not int8.force:
         raise ExportFailed(

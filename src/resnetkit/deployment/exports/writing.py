@@ -1,6 +1,6 @@
 """A network becomes a file that other runtimes take, checked against the network before it is written."""
 
-import hashlib
+import os
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from resnetkit.deployment.exports.formats import FORMATS, FormatName
 from resnetkit.deployment.exports.graphs import Graph, module_of, ready
 from resnetkit.deployment.exports.opened import SUFFIXES, ExportedModel
 from resnetkit.deployment.exports.quantising import Int8, accepted, quantise
+from resnetkit.deployment.exports.source import sha256_of
 from resnetkit.deployment.exports.verification import GoldenCheck, check_golden, golden_batch
 from resnetkit.deployment.opening import OpenedModel
 from resnetkit.errors import ExportFailed, InvalidArgument
@@ -64,7 +65,7 @@ def export_model(
     if inner != input_:
         model = kind.with_preprocessing(model, opened.card)
         quantised = kind.with_preprocessing(quantised, opened.card)
-    exported = ExportedModel(path, _card(opened, format_, input_), _RUNTIMES[format_], kind.run(model))
+    exported = ExportedModel(path, _card(opened, format_, input_, path), _RUNTIMES[format_], kind.run(model))
     check = check_golden(exported)
     if not check.passed:
         raise ExportFailed(
@@ -74,14 +75,14 @@ def export_model(
     card, comparison = exported.card, None
     if int8:
         candidate = ExportedModel(path, card, _RUNTIMES[format_], kind.run(quantised))
-        card, comparison = accepted(candidate, exported, opened, int8, operations)
+        card, comparison = accepted(candidate, exported, int8, operations)
         model = quantised
     kind.write(model, card, path)
     return Export(path, card, check, comparison)
 
 
-def _card(opened: OpenedModel, format_: FormatName, input_: Input) -> ExportCard:
-    card = opened.card
+def _card(opened: OpenedModel, format_: FormatName, input_: Input, path: Path) -> ExportCard:
+    card, source = opened.card, opened.source
     picture = golden_picture(card.preprocess, input_)
     draft = ExportCard(
         name=opened.name,
@@ -94,8 +95,10 @@ def _card(opened: OpenedModel, format_: FormatName, input_: Input) -> ExportCard
         threshold=card.threshold,
         temperature=card.temperature,
         licence=card.licence,
-        source_sha256=_sha256(opened.source),
+        source=Path(os.path.relpath(source, path.parent)).as_posix() if source else None,
+        source_sha256=sha256_of(source) if source else None,
         training={"data": dict(card.training.get("data", {}))},
+        scores=card.scores,
         made_with={"resnetkit": __version__} | {name: version(name) for name in _PACKAGES[format_]},
     )
     return replace(draft, golden=_expected(opened, draft))
@@ -108,7 +111,7 @@ def _expected(opened: OpenedModel, draft: ExportCard) -> Golden:
     model = ExportedModel(Path(), draft, "torch", lambda batch: module(torch.from_numpy(batch)).numpy())
     with torch.inference_mode():
         answer = model.run(golden_batch(model))[0]
-        said = model.answer([picture])[0]
+        said = model.probabilities(picture[None])[0]
     # A tensor file's golden picture has the network's size, where evaluate would resize and crop once more.
     pixels = picture[None]
     if draft.input == "picture":
@@ -121,10 +124,3 @@ def _expected(opened: OpenedModel, draft: ExportCard) -> Golden:
             "a network that is not trained, or broken, may do this"
         )
     return golden(picture, answer)
-
-
-def _sha256(source: Path | None) -> str | None:
-    if source is None:
-        return None
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
