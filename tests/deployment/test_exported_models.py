@@ -109,12 +109,41 @@ def test_predicting_imports_no_torch(files, pictures, name, input_):
 
 def test_benchmark_measures_the_file_as_it_is(files, capsys):
     (row,) = benchmark(files["onnx", "picture"], batches=(3,), rounds=1, seconds=0.02).results
-    assert (row.backend, row.precision, row.batch, row.top1_agreement) == ("onnxruntime", "float32", 3, None)
+    assert (row.backend, row.precision, row.batch, row.top1_agreement) == ("onnxruntime", "float32", 3, 1.0)
     assert row.images_per_second > 0
+    assert row.limit_share is not None
+    assert row.limit_share > 0
+    assert {each.precision for each in benchmark(
+        files["onnx", "tensor"], batches=(1,), precisions=("bf16", "float32"), rounds=1, seconds=0.01
+    ).results} == {"float32"}  # fmt: skip
     with pytest.raises(SystemExit) as left:
         main(["benchmark", str(files["openvino", "picture"]), "--rounds", "1", "--batch-size", "1"])
     assert left.value.code == 0
     assert "float32" in capsys.readouterr().out
+
+
+def test_a_file_that_has_left_its_network_is_measured_alone(files, tmp_path):
+    alone = tmp_path / "model.onnx"
+    alone.write_bytes(files["onnx", "picture"].read_bytes())
+    result = benchmark(alone, batches=(1,), rounds=1, seconds=0.01)
+    assert result.macs is None
+    assert [(row.top1_agreement, row.limit_share) for row in result.results] == [(None, None)]
+
+
+def test_agreement_of_a_file_is_with_its_own_network(files, digits_run, tmp_path):
+    """On the digits themselves; a file whose weights were changed says something else than its network."""
+    import onnx
+    from onnx import numpy_helper
+
+    whole = files["onnx", "picture"]
+    changed = whole.parent / "changed.onnx"  # as far from the model file as the file it was made of
+    model = onnx.load(whole)
+    (weight,) = (entry for entry in model.graph.initializer if len(entry.dims) == 2 and 10 in entry.dims)
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, changed)
+    for file, low, high in ((whole, 1.0, 1.0), (changed, 0.0, 0.5)):
+        (row,) = benchmark(file, data="digits", batches=(32,), rounds=1, seconds=0.01).results
+        assert low <= row.top1_agreement <= high
 
 
 def test_what_was_settled_at_export_is_not_asked_again(files, pictures):
@@ -122,8 +151,9 @@ def test_what_was_settled_at_export_is_not_asked_again(files, pictures):
     for asked in ({"backend": "openvino"}, {"precision": "bf16"}, {"device": "cuda"}):
         with pytest.raises(InvalidArgument, match="leave out"):
             rk.Predictor(file, **asked)
-    with pytest.raises(InvalidArgument, match="leave out"):
-        benchmark(file, backends=("openvino",))
+    for asked in ({"backends": ("openvino",)}, {"precisions": ("bf16",)}, {"precisions": ("int8",)}):
+        with pytest.raises(InvalidArgument, match="leave out"):
+            benchmark(file, **asked)
     with pytest.raises(InvalidArgument, match="when exporting"):
         rk.Predictor(file, stated=Stated(image_size=64))
     names = tuple("abcdefghij")

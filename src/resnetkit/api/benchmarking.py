@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from resnetkit.deployment.choosing import opened
 from resnetkit.deployment.exports.classifier import ExportedClassifier, backend_of, check_asked
 from resnetkit.deployment.exports.int8_openvino import quantised
 from resnetkit.deployment.exports.opened import ExportedModel
+from resnetkit.deployment.exports.source import source_of
 from resnetkit.deployment.exports.to_openvino import to_openvino
-from resnetkit.deployment.opening import OpenedModel
+from resnetkit.deployment.opening import OpenedModel, open_model
 from resnetkit.deployment.probing import agreement
 from resnetkit.deployment.stated import Stated
-from resnetkit.errors import InvalidArgument
+from resnetkit.errors import InvalidArgument, ResnetkitError
 from resnetkit.tasks.contract import Classifier, Pixels
 
 Cell = tuple[str, str, Mode, int]
@@ -51,7 +52,7 @@ class Measurement:
     p50_ms: float
     """from a batch given to its answer, in the median; with several under way, between two answers"""
     top1_agreement: float | None
-    """share of the images on which it says what torch says in float32; None: an exported file has no torch beside it"""
+    """share of the images on which it says what torch says in float32; None: the network of an exported file is gone"""
     limit_share: float | None
     """of what the machine's matrix product reaches at this precision"""
 
@@ -63,7 +64,7 @@ class Benchmark:
     model: str
     images: str
     macs: int | None
-    """multiply-adds an image; None: an exported file does not say"""
+    """multiply-adds an image; None: the network of an exported file is gone"""
     processor: str
     cores: int
     versions: dict[str, str | None]
@@ -83,7 +84,7 @@ def benchmark(
     data: str | Path | None = None,
     batches: Sequence[int] = (16, 1),
     backends: Sequence[str] | None = None,
-    precisions: Sequence[str] = ("float32", "bf16"),
+    precisions: Sequence[str] | None = None,
     modes: Sequence[Mode] = ("latency", "throughput"),
     rounds: int = 5,
     seconds: float = 1.0,
@@ -91,7 +92,9 @@ def benchmark(
 ) -> Benchmark:
     """Measure a MODEL in every runtime that is installed (or in `backends`), all of them in turn in each round.
 
-    An exported file is measured as it is, in its own runtime and precision.
+    `precisions` are float32 and bf16 where not named. An exported file is measured as it is, in its own runtime and
+    precision, beside the network that it was made of where that still stands; to ask for others alone is
+    InvalidArgument.
     `data` gives the pictures, and those that int8 is calibrated on; without it pixels are random, which times the same
     but says little about agreement. Each measurement of a round lasts `seconds` or three batches.
     """
@@ -99,20 +102,22 @@ def benchmark(
     if unknown:
         raise InvalidArgument(f"backend {', '.join(sorted(unknown))}: choose from {', '.join(BACKENDS)}")
     found = opened(model, stated)
-    if "int8" in precisions and data is None and not isinstance(found, ExportedModel):
+    file = found if isinstance(found, ExportedModel) else None
+    precisions = _precisions_of(file, precisions)
+    if "int8" in precisions and data is None and not file:
         raise InvalidArgument("int8 is calibrated on real pictures: give some with --data")
     say = progress or (lambda text: None)
     pixels, calibration = _pictures(found.card.preprocess, data, max(batches))
     if isinstance(found, ExportedModel):
-        own = backend_of(found)
-        asked = backends[0] if backends and own not in backends else own
-        check_asked(found, device=None, backend=asked, precision="auto")
-        cells, exact, macs = _file_cells(found, batches), None, None
-        precisions = (found.card.precision,)
+        cells = _file_cells(found, batches, backends)
+        network = _network_of(found)
     else:
         cells = _network_cells(found, calibration, batches, backends, precisions, modes, say)
-        exact = build(found, "torch", "float32", Lanes.of("latency"))(pixels)
-        macs = describe(found.card.row, (found.card.in_chans, *found.preprocess.size)).macs
+        network = found
+    exact, macs = None, None
+    if network:
+        exact = build(network, "torch", "float32", Lanes.of("latency"))(pixels)
+        macs = describe(network.card.row, (network.card.in_chans, *network.preprocess.size)).macs
     for cell, classifier in cells.items():
         classifier(pixels[: cell[3]])
     times: dict[Cell, list[float]] = {cell: [] for cell in cells}
@@ -137,10 +142,35 @@ def benchmark(
     )  # fmt: skip
 
 
-def _file_cells(model: ExportedModel, batches: Sequence[int]) -> dict[Cell, Classifier]:
+def _precisions_of(file: ExportedModel | None, asked: Sequence[str] | None) -> Sequence[str]:
+    """What is measured: an exported file has its precision."""
+    if file is None:
+        return asked or ("float32", "bf16")
+    own = file.card.precision
+    if asked and own not in asked:
+        raise InvalidArgument(f"{file.path} computes in {own}: leave out --precision {' '.join(asked)}")
+    return (own,)
+
+
+def _file_cells(model: ExportedModel, batches: Sequence[int], backends: Sequence[str] | None) -> dict[Cell, Classifier]:
     """An exported file has its runtime and precision."""
+    own = backend_of(model)
+    if backends and own not in backends:
+        check_asked(model, device=None, backend=backends[0], precision="auto")
     classifier = ExportedClassifier(model)
-    return {(backend_of(model), model.card.precision, "latency", batch): classifier for batch in batches}
+    return {(own, model.card.precision, "latency", batch): classifier for batch in batches}
+
+
+def _network_of(model: ExportedModel) -> OpenedModel | None:
+    """The network that the file was made of, where it can still be opened, with the preprocessing of the file."""
+    source = source_of(model)
+    if source is None:
+        return None
+    try:
+        opened = open_model(source)
+    except ResnetkitError:
+        return None
+    return replace(opened, card=replace(opened.card, preprocess=model.card.preprocess))
 
 
 def _network_cells(

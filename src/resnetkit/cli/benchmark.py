@@ -20,7 +20,7 @@ def benchmark_command(
     data: str | None = None,
     batch_size: Annotated[tuple[int, ...], Parameter(name=["--batch-size", "-b"])] = (16, 1),
     backend: tuple[BackendName, ...] = (),
-    precision: tuple[PrecisionName, ...] = ("float32", "bf16"),
+    precision: tuple[PrecisionName, ...] = (),
     rounds: int = 5,
     stated: StatedFlags = _STATED,
     common: Common = _NONE,
@@ -38,7 +38,7 @@ def benchmark_command(
     backend
         A runtime to measure; may be given several times (default: all that are installed).
     precision
-        What to compute in; may be given several times.
+        What to compute in; may be given several times (default: float32 and bf16; an exported file has its own).
     rounds
         Measurements of each.
     """
@@ -51,8 +51,9 @@ def benchmark_command(
     for model in models:
         measured.append(
             benchmark(
-                model, data=data, batches=batch_size, backends=backend or None, precisions=precision, rounds=rounds,
-                stated=stated_by(stated), progress=lambda text, model=model: remarks.print(f"{model}: {text}"),  # type: ignore[misc]
+                model, data=data, batches=batch_size, backends=backend or None, precisions=precision or None,
+                rounds=rounds, stated=stated_by(stated),
+                progress=lambda text, model=model: remarks.print(f"{model}: {text}"),  # type: ignore[misc]
             )
         )  # fmt: skip
     if common.json:
