@@ -6,14 +6,22 @@ the others (the kind is in the blocks, not in their number). Slow: every row as 
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Dense, PreActivation, Residual, Vgg
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.checkpoints.modelfile import ModelCard
+from resnetkit.deployment.exports.opened import open_exported
+from resnetkit.deployment.exports.verification import check_golden
+from resnetkit.deployment.exports.writing import export_model
 from resnetkit.deployment.folding import fold
+from resnetkit.deployment.opening import OpenedModel
 from resnetkit.errors import InvalidArgument
 from resnetkit.models import FeatureExtractor, build, checkpoint_blocks
 
@@ -252,6 +260,33 @@ def test_compiles_without_a_break(network):
 def test_exports(network):
     exported = torch.export.export(network, (images(network.row),), strict=False).module()
     torch.testing.assert_close(exported(images(network.row)), network(images(network.row)))
+
+
+@torch.no_grad()
+def test_files_of_it_say_the_same(row, tmp_path: Path):
+    """A row of the catalogue as it is, in both formats; a smaller one as ONNX, with two blocks."""
+    whole = row in ARCHITECTURES.values()
+    tried = row if whole else two_blocks(row)
+    torch.manual_seed(0)
+    network = with_statistics(strengthened(build(tried, num_classes=CLASSES))).eval()
+    x = images(tried, 1, 2, batch=3)
+    card = ModelCard(row=tried, num_classes=CLASSES, preprocess=Preprocess.for_size(tuple(x.shape[2:])))
+    wanted = network(x).numpy()
+    for format_ in ("onnx", "openvino") if whole or tried in TOO_AS_OPENVINO else ("onnx",):
+        model = open_exported(export_model(OpenedModel(network, card, None), tmp_path, format_, "tensor").path)
+        assert check_golden(model).passed
+        assert np.abs(model.run(x.numpy()) - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def two_blocks(row):
+    """One in each of two stages: the second halves height and width, as all later ones do."""
+    return replace(row, depths=(1, 1), **({"widths": row.widths[:2]} if hasattr(row, "widths") else {}))
+
+
+TOO_AS_OPENVINO = [
+    two_blocks(smaller(ARCHITECTURES[name]))
+    for name in ("seresnet18", "resnetblur18", "resnet20", "resnetv2_50x1_bit", "densenet121", "vgg11")
+]
 
 
 def test_blocks_can_be_computed_again(row):
