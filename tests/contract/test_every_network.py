@@ -5,6 +5,7 @@ the others (the kind is in the blocks, not in their number). Slow: every row as 
 """
 
 import copy
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,7 +263,18 @@ def test_exports(network):
     torch.testing.assert_close(exported(images(network.row)), network(images(network.row)))
 
 
+@pytest.fixture(scope="module")
+def operators_read_once():
+    """torch parses the source of all its ONNX operators again for each model: half of the time for a small one."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 @torch.no_grad()
+@pytest.mark.usefixtures("operators_read_once")
 def test_files_of_it_say_the_same(row, tmp_path: Path):
     """A row of the catalogue as it is, in both formats; a smaller one as ONNX, with two blocks."""
     whole = row in ARCHITECTURES.values()
