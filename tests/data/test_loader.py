@@ -190,11 +190,14 @@ def loader_threads() -> list[threading.Thread]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_ends_the_process_at_once(make_folder: Callable[..., Path], workers: int) -> None:
     folder = make_folder({"cat": 10, "dog": 10})
+    # The handler is set anew: a test run in the background of a shell hands its children an ignored SIGINT.
     program = f"""
+import signal
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data
 from resnetkit.data.transforms import EvalTransform
+signal.signal(signal.SIGINT, signal.default_int_handler)
 loader = Loader(open_data({str(folder)!r}).split("all"), EvalTransform(Preprocess.for_size(64)), 4, workers={workers})
 print("ready", flush=True)
 while True:

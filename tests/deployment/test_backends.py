@@ -96,9 +96,9 @@ def test_without_a_compiler_it_computes_uncompiled_and_says_so(
 ) -> None:
     import torch._inductor.config as inductor
 
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, str(tmp_path / "no-such-compiler")))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # where nothing is compiled yet
-    ready = choose(opened, backend="compile", batch_size=len(pixels))
+    with inductor.patch({"cpp.cxx": (None, str(tmp_path / "no-such-compiler"))}):
+        ready = choose(opened, backend="compile", batch_size=len(pixels))
     np.testing.assert_allclose(ready.classifier(pixels), exact, atol=1e-5)
     assert sum("cannot compile" in note for note in ready.notes) == 1
     torch.compiler.reset()

@@ -22,7 +22,7 @@ def rate_table(found: "FoundRate") -> str:
         (f"{found.rates[step]:.2g}", f"{found.smoothed[step]:.3f}", marks[places[step]] if step in places else "")
         for step in sorted(shown | places.keys())
     ]
-    return "\n".join(aligned(("rate", "loss", ""), rows, left=2))
+    return "\n".join(aligned(("rate", "loss", ""), rows, left=3))
 
 
 def train_words(data: str | None, given: Mapping[str, Any]) -> str:
