@@ -10,7 +10,7 @@ from PIL import Image
 
 import resnetkit as rk
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "03_export.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "07_export.md"
 
 
 def test_the_script_without_resnetkit_says_the_same(digits_run: Path, tmp_path: Path):

@@ -18,7 +18,25 @@ Weights = NDArray[np.float64]
 Number = TypeVar("Number", bound=np.generic)
 
 
-class Source(Protocol):
+class Labelled(Protocol):
+    """`len(it)` images of known classes, in whatever order they may be had."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names by class, or None where the data does not say them."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, whether or not each occurs here."""
+
+    @property
+    def channels(self) -> Channels:
+        """1 for grey, 3 for RGB."""
+
+    def __len__(self) -> int: ...
+
+
+class Source(Labelled, Protocol):
     """`len(source)` images of `channels` channels; `labels[i]` is the class of image `i`, 0 … num_classes-1.
 
     Indexed, because order and augmentation are addressed. What can only be iterated over is a `streams.Stream`: both
@@ -36,20 +54,6 @@ class Source(Protocol):
     @property
     def weights(self) -> Weights | None:
         """How often each image is to be drawn in training, in proportion, `N`; None for all alike."""
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names by class, or None where the data does not say them."""
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes there are, whether or not each occurs here."""
-
-    @property
-    def channels(self) -> Channels:
-        """1 for grey, 3 for RGB."""
-
-    def __len__(self) -> int: ...
 
     def image(self, index: int) -> Pixels:
         """Pixels `H,W,channels`; raises `UndecodableImage` naming the file."""

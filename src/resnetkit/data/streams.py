@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from resnetkit.data.batching import Batch, Work, images_an_epoch, prepared, share_of
 from resnetkit.data.decode import Channels, Pixels, decode, to_channels
-from resnetkit.data.sources import Labels, Targets
+from resnetkit.data.sources import Labelled, Labels, Targets
 from resnetkit.data.transforms import Transform
 from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
 
@@ -22,22 +22,8 @@ Example = tuple[Pixels | bytes, int]
 """uint8 pixels `H,W,C`, or the bytes of an image file, which a worker decodes; and the class, 0 … num_classes-1"""
 
 
-class Stream(Protocol):
+class Stream(Labelled, Protocol):
     """`len(stream)` images an epoch. Their order is the stream's own matter, and the same each time for an epoch."""
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names by class, or None where nobody says them."""
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes there are."""
-
-    @property
-    def channels(self) -> Channels:
-        """1 for grey, 3 for RGB: what its images are made into."""
-
-    def __len__(self) -> int: ...
 
     def examples(self, epoch: int) -> Iterable[Example]:
         """The images of an epoch; at least `len(self)` of them."""
