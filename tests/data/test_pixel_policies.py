@@ -8,8 +8,9 @@ from scipy import stats
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.augmentation import PadAndCrop, RandomResizedCrop, train_transform
+from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.pixel_operations import SIGNED, Operation, operate, shift_hue
-from resnetkit.data.pixel_policies import ColourJitter, PixelPolicy, RandAugment, RandomErasing, TrivialAugment
+from resnetkit.data.pixel_policies import PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.data.randomness import uniform
 from resnetkit.errors import InvalidArgument
 
@@ -91,6 +92,18 @@ def test_colour_jitter_is_uniform_and_in_any_order() -> None:
     orders = Counter(tuple(each) for each in changes)
     assert len(orders) == 24
     assert stats.chisquare(list(orders.values())).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("policy", [ColourJitter(brightness=0.9, contrast=0.6, saturation=0.8), ColourJitter(hue=0.2)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_is_jittered_to_the_bit_as_one_by_one(policy: ColourJitter, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 12, 9, channels), dtype=np.uint8)
+    before = pixels.copy()
+    together = policy.batch(pixels, table(5, 200))
+    each = np.stack([policy.apply(*pair, FILL[:channels]) for pair in zip(pixels, table(5, 200), strict=True)])
+    assert np.array_equal(together, each)
+    assert (each != pixels).any(axis=(1, 2, 3)).mean() > 0.9
+    assert np.array_equal(pixels, before)
 
 
 def test_erasing_has_the_papers_area_and_ratio() -> None:

@@ -111,6 +111,20 @@ def test_after_three_in_a_row_it_goes_back_and_on_at_a_third_of_the_rate(tmp_pat
     assert all(bool(t.isfinite().all()) for t in newest(run).values() if t.is_floating_point())
 
 
+def test_images_are_mixed_up_to_a_share_of_the_training(tmp_path: Path, said, monkeypatch: pytest.MonkeyPatch):
+    own, mixed = stepping.add_gradients, []
+
+    def add_gradients(network, optimiser, images, answers, **words):
+        mixed.append(words["mixed"] is not None)
+        return own(network, optimiser, images, answers, **words)
+
+    monkeypatch.setattr(stepping, "add_gradients", add_gradients)
+    short_run(tmp_path / "run", said, cutmix=1.0, mix_until=0.6)
+    steps = len(mixed)
+    assert steps >= 10
+    assert mixed == [step / steps < 0.6 for step in range(steps)]
+
+
 @KERNELS
 def test_it_gives_up_after_three_ways_back(tmp_path: Path, said, run_by: str):
     with pytest.raises(Diverged, match="lower --lr"):

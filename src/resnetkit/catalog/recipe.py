@@ -143,6 +143,8 @@ class Recipe:
     """alpha of pasting a part of another image (Yun et al. 2019, arXiv 1905.04899); with mixup: either, by chance"""
     mix_share: float = 1.0
     """share of the steps whose images are mixed"""
+    mix_until: float = 1.0
+    """the share of the training after which images are whole again, so that the last steps see what use will see"""
     interpolation: Interpolation = "bilinear"
     """how images are resized"""
     precision: Precision = "auto"
@@ -169,7 +171,7 @@ class Recipe:
         ):
             if not 0 <= getattr(self, name) < 1:
                 raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        for name in ("layer_decay", "mix_share", "crop_share", "crop_scale"):
+        for name in ("layer_decay", "mix_share", "mix_until", "crop_share", "crop_scale"):
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidArgument(f"{name} is {getattr(self, name)}: it must be more than 0 and at most 1")
         for name in (

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.decode import Pixels
 from resnetkit.data.pixel_policies import PixelPolicy
 from resnetkit.data.preparing import mean_colour
@@ -100,23 +101,29 @@ class _Chain:
     """A cut, then policies that change pixels; each has columns of its own, so that one changes no other's choice."""
 
     def __init__(self, cut: Transform, then: tuple[PixelPolicy, ...], fill: tuple[int, ...]) -> None:
-        self._cut, self._then, self._fill = cut, then, fill
-        self._ends = np.cumsum([cut.columns, *(policy.columns for policy in then)]).tolist()
-        self.columns = self._ends[-1]
+        self._cut, self._fill = cut, fill
+        ends = np.cumsum([cut.columns, *(policy.columns for policy in then)]).tolist()
+        self._policies = [*zip(then, map(slice, ends, ends[1:]), strict=False)]
+        self.columns = ends[-1]
         self.size = cut.size
 
     def __call__(self, pixels: Pixels, numbers: Numbers) -> Tensor:
-        return as_images(self._changed(self._cut(pixels, numbers[: self._cut.columns]), numbers))[0]
+        image = self._cut(pixels, numbers[: self._cut.columns])
+        changed: Pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        for policy, columns in self._policies:
+            changed = policy.apply(changed, numbers[columns], self._fill)
+        return as_images(changed)[0]
 
     def batch(self, pixels: Pixels, numbers: Numbers) -> Tensor:
         images = self._cut.batch(pixels, numbers[:, : self._cut.columns])
-        return as_images(np.stack([self._changed(*pair) for pair in zip(images, numbers, strict=True)]))
-
-    def _changed(self, image: Tensor, numbers: Numbers) -> Pixels:
-        changed: Pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-        for policy, start, end in zip(self._then, self._ends, self._ends[1:], strict=False):
-            changed = policy.apply(changed, numbers[start:end], self._fill)
-        return changed
+        changed: Pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+        for policy, columns in self._policies:
+            theirs = numbers[:, columns]
+            if isinstance(policy, ColourJitter):
+                changed = policy.batch(changed, theirs)
+            else:
+                changed = np.stack([policy.apply(*pair, self._fill) for pair in zip(changed, theirs, strict=True)])
+        return as_images(changed)
 
 
 @final

@@ -5,14 +5,14 @@ test can look at the choice without any image.
 """
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Literal
 
 import numpy as np
 from scipy.special import ndtri
 
+from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.decode import Pixels
-from resnetkit.data.pixel_operations import SIGNED, Operation, operate, shift_hue
+from resnetkit.data.pixel_operations import SIGNED, Operation, operate
 from resnetkit.data.rectangles import NUMBERS, rectangle
 from resnetkit.data.transforms import Numbers
 from resnetkit.errors import InvalidArgument
@@ -102,50 +102,6 @@ class RandAugment:
 def _strength(operation: Operation, first: float, last: float, level: float, sign: float) -> float:
     strength = first + (last - first) * level / (_LEVELS - 1)
     return -strength if operation in SIGNED and sign < 0.5 else strength
-
-
-_ORDERS = tuple(permutations(range(4)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ColourJitter:
-    """Brightness, contrast and saturation times a factor of 1 ± x, hue turned by ± x of the circle, in random order.
-
-    Howard 2013, arXiv 1312.5402, section 2.2 (without hue, which torchvision added).
-    """
-
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not all(0 <= value <= 1 for value in (self.brightness, self.contrast, self.saturation, 2 * self.hue)):
-            raise InvalidArgument(f"{self}: brightness, contrast and saturation are 0 to 1, hue is 0 to 0.5")
-
-    @property
-    def columns(self) -> int:
-        """Four changes and their order."""
-        return 5
-
-    def changes(self, numbers: Numbers) -> dict[str, float]:
-        """The changes of brightness, contrast, saturation and hue, in the order in which they are made."""
-        names = ("brightness", "contrast", "saturation", "hue")
-        order = _ORDERS[int(numbers[4] * len(_ORDERS))]
-        return {names[i]: float((2 * numbers[i] - 1) * getattr(self, names[i])) for i in order}
-
-    def apply(self, pixels: Pixels, numbers: Numbers, fill: tuple[int, ...]) -> Pixels:
-        """Pixels `H,W,C` → the same size."""
-        for name, change in self.changes(numbers).items():
-            if name == "brightness":
-                pixels = operate(pixels, "brightness", change, fill)
-            elif name == "contrast":
-                pixels = operate(pixels, "contrast", change, fill)
-            elif name == "saturation":
-                pixels = operate(pixels, "colour", change, fill)
-            elif change:
-                pixels = shift_hue(pixels, change)
-        return pixels
 
 
 @dataclass(frozen=True, kw_only=True)

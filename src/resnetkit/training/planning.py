@@ -6,8 +6,9 @@ from typing import Any
 
 from resnetkit.catalog.preprocessing import Normalisation, Preprocess, usual_normalisation
 from resnetkit.catalog.recipe import OptimiserKind, Recipe
+from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.dataset import DataSet
-from resnetkit.data.pixel_policies import ColourJitter, PixelPolicy, RandAugment, RandomErasing, TrivialAugment
+from resnetkit.data.pixel_policies import PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.errors import DataError
 
 SMALL_IMAGE = 64

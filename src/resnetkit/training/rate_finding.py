@@ -23,6 +23,7 @@ from resnetkit.training.images import TrainingImages
 from resnetkit.training.learner import Learner
 from resnetkit.training.memory import in_pieces, smaller_pieces
 from resnetkit.training.plan import Plan
+from resnetkit.training.snapshot import Position
 from resnetkit.training.step import add_gradients
 from resnetkit.training.stepping import answers_of, mixed_of, objective_of
 
@@ -165,7 +166,7 @@ class _Trial:
             return add_gradients(
                 self._learner.network, self._learner.optimiser, batch.images, answers_of(batch, plan),
                 preprocess=plan.preprocess, objective=self._objective, precision=plan.recipe.precision, pieces=pieces,
-                mixed=mixed_of(plan, self._steps), forward=self._learner.forward,
+                mixed=mixed_of(plan, Position(global_step=self._steps)), forward=self._learner.forward,
             ).loss  # fmt: skip
 
         def more(pieces: int, shortage: str) -> int:

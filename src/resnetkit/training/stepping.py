@@ -72,7 +72,7 @@ class Stepper:
             return add_gradients(
                 self._learner.network, self._learner.optimiser, batch.images, answers_of(batch, self._plan),
                 preprocess=self._plan.preprocess, objective=self._objective, precision=self._plan.recipe.precision,
-                pieces=pieces, forward=self._learner.forward, mixed=mixed_of(self._plan, position.global_step),
+                pieces=pieces, forward=self._learner.forward, mixed=mixed_of(self._plan, position),
                 whole=batch.whole, processes=self._processes,
             )  # fmt: skip
 
@@ -133,13 +133,13 @@ def answers_of(batch: Batch, plan: Plan) -> Tensor:
     return one_hot(batch.labels, plan.data.num_classes) if mixes else batch.labels
 
 
-def mixed_of(plan: Plan, step: int) -> Mixed | None:
-    """How the batch of step `step` is mixed, if it is."""
+def mixed_of(plan: Plan, position: Position) -> Mixed | None:
+    """How the batch of the step at `position` is mixed, if it is."""
     recipe = plan.recipe
-    if not recipe.mixup and not recipe.cutmix:
+    if not (recipe.mixup or recipe.cutmix) or position.progress >= recipe.mix_until:
         return None
     mixing = Mixing(mixup=recipe.mixup, cutmix=recipe.cutmix, share=recipe.mix_share)
-    return partial(mix, mixing=mixing, seed=plan.seed, step=step)
+    return partial(mix, mixing=mixing, seed=plan.seed, step=position.global_step)
 
 
 def has_diverged(position: Position, learner: Learner) -> bool:
