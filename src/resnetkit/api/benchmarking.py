@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from resnetkit.api.describing import describe
 from resnetkit.catalog.preprocessing import Preprocess
@@ -27,7 +28,7 @@ from resnetkit.deployment.exports.opened import ExportedModel
 from resnetkit.deployment.exports.source import source_of
 from resnetkit.deployment.exports.to_openvino import to_openvino
 from resnetkit.deployment.opening import OpenedModel, open_model
-from resnetkit.deployment.probing import agreement
+from resnetkit.deployment.probing import agreement, usual_precisions
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument, ResnetkitError
 from resnetkit.tasks.contract import Classifier, Pixels
@@ -36,7 +37,8 @@ Cell = tuple[str, str, Mode, int]
 """backend, precision, mode, batch"""
 
 _CALIBRATION_IMAGES = 300
-_LIMIT_SIDE = 2048
+_LIMIT_SIDES = (256, 512, 1024, 2048)
+_LIMIT_SECONDS = 0.5  # a product may take
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def benchmark(
 ) -> Benchmark:
     """Measure a MODEL in every runtime that is installed (or in `backends`), all of them in turn in each round.
 
-    `precisions` are float32 and bf16 where not named. An exported file is measured as it is, in its own runtime and
-    precision, beside the network that it was made of where that still stands; to ask for others alone is
-    InvalidArgument.
+    `precisions` are float32, and bf16 where the processor has it, if not named. An exported file is measured as it is,
+    in its own runtime and precision, beside the network that it was made of where that still stands; to ask for others
+    alone is InvalidArgument.
     `data` gives the pictures, and those that int8 is calibrated on; without it pixels are random, which times the same
     but says little about agreement. Each measurement of a round lasts `seconds` or three batches.
     """
@@ -145,7 +147,7 @@ def benchmark(
 def _precisions_of(file: ExportedModel | None, asked: Sequence[str] | None) -> Sequence[str]:
     """What is measured: an exported file has its precision."""
     if file is None:
-        return asked or ("float32", "bf16")
+        return asked or usual_precisions()
     own = file.card.precision
     if asked and own not in asked:
         raise InvalidArgument(f"{file.path} computes in {own}: leave out --precision {' '.join(asked)}")
@@ -205,29 +207,37 @@ def _network_cells(
 
 
 def matrix_limit(precision: str) -> float:
-    """What torch's matrix product of 2048 reaches on all cores, in billions of operations a second; 0: it has none."""
-    side = _LIMIT_SIDE
-    if precision == "int8":
-        a, b = (torch.randint(-100, 100, (side, side), dtype=torch.int8) for _ in range(2))
-        multiply: Callable[[], object] = lambda: torch._int_mm(a, b)  # noqa: E731
-    else:
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        x, y = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
-        multiply = lambda: x @ y  # noqa: E731
+    """What torch's matrix product reaches on all cores, in billions of operations a second; 0: it has none.
+
+    Of sides up to 2048, or to what takes half a second, as a precision that the processor lacks does early.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(usable_cores())
-    took = []
+    fastest = 0.0
     try:
-        multiply()
-        for _ in range(5):
-            began = time.perf_counter()
-            multiply()
-            took.append(time.perf_counter() - began)
-    except RuntimeError:
+        for side in _LIMIT_SIDES:
+            seconds = min(_product_seconds(precision, side) for _ in range(6))
+            fastest = max(fastest, 2 * side**3 / seconds / 1e9)
+            if 8 * seconds > _LIMIT_SECONDS:
+                break
+    except RuntimeError:  # torch has no such product here
         return 0.0
     finally:
         torch.set_num_threads(threads)
-    return 2 * side**3 / min(took) / 1e9
+    return fastest
+
+
+def _product_seconds(precision: str, side: int) -> float:
+    if precision == "int8":
+        a, b = (torch.randint(-100, 100, (side, side), dtype=torch.int8) for _ in range(2))
+        multiply: Callable[[Tensor, Tensor], Tensor] = torch._int_mm
+    else:
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+        multiply = torch.mm
+    began = time.perf_counter()
+    multiply(a, b)
+    return time.perf_counter() - began
 
 
 def _seconds_a_batch(classifier: Classifier, pixels: Pixels, seconds: float) -> float:

@@ -25,6 +25,7 @@ from resnetkit.deployment.devices import best_device
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument
 from resnetkit.models import Network, build, fit_weights
+from resnetkit.tasks.bf16 import SLOW, has_native_bf16
 from resnetkit.training.batch_size import choose_batch
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.plan import DataPlan, ModelPlan, Plan
@@ -152,6 +153,8 @@ def made_ready(prepared: Prepared, workers: int | None, processes: Processes, li
     train, val = loaders(plan, prepared.dataset, workers, processes)
     kernels = choose_kernels(plan.recipe.kernels, network, processes.count)
     plan = plan.with_machine(precision=precision_of(network, plan, train, kernels), kernels=kernels)
+    if plan.recipe.precision == "bf16" and not has_native_bf16(torch.device(plan.device)):
+        listener(Remark(f"note: {SLOW}"))
     return Ready(network, plan, train, val)
 
 

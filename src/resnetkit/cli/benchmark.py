@@ -38,7 +38,8 @@ def benchmark_command(
     backend
         A runtime to measure; may be given several times (default: all that are installed).
     precision
-        What to compute in; may be given several times (default: float32 and bf16; an exported file has its own).
+        What to compute in; may be given several times (default: float32, and bf16 where the processor has
+        it; an exported file has its own).
     rounds
         Measurements of each.
     """

@@ -11,6 +11,7 @@ from resnetkit.deployment.backends.lanes import Lanes
 from resnetkit.deployment.folding import fold
 from resnetkit.deployment.opening import OpenedModel
 from resnetkit.errors import InvalidArgument
+from resnetkit.tasks.bf16 import has_native_bf16
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.contract import Classifier, Meaning
 
@@ -33,7 +34,12 @@ def installed(backend: Backend) -> bool:
 
 
 def computes(backend: Backend, precision: str) -> bool:
-    """Whether it has kernels of this precision."""
+    """Whether it has kernels of this precision.
+
+    Where the processor has no bf16, OpenVINO silently takes float32, which nobody should be told is bf16.
+    """
+    if backend == "openvino" and precision == "bf16":
+        return has_native_bf16(torch.device("cpu"))
     return precision in _PRECISIONS[backend]
 
 
@@ -41,10 +47,10 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
     """The network in one runtime, on the CPU. MissingExtra where a package is not there."""
     if not computes(backend, precision):
         advice = "int8 comes from calibration: resnetkit export MODEL --int8 --calibrate DATA"
-        able = ", ".join(_PRECISIONS[backend])
+        able = ", ".join(each for each in _PRECISIONS[backend] if computes(backend, each))
         raise InvalidArgument(
-            f"{backend} computes this network in {able}, not in {precision}"
-            + (f"; {advice}" if precision == "int8" else "")
+            f"{backend} computes this network in {able} here, not in {precision}: "
+            + (advice if precision == "int8" else "use --precision float32")
         )
     meaning = meaning_of(opened)
     match backend:

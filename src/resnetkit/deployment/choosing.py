@@ -89,8 +89,11 @@ def _network(
     batch_size: int,
     work: Work | None,
 ) -> Ready:
+    import torch
+
     from resnetkit.data.transforms import resize_pixels
     from resnetkit.deployment.devices import best_device
+    from resnetkit.tasks.bf16 import SLOW, has_native_bf16
 
     device = best_device(device)
     if device != "cpu":
@@ -100,6 +103,8 @@ def _network(
         )
     classifier = _on_cpu(opened, backend, precision, mode, batch_size, work)
     notes = opened.notes
+    if precision == "bf16" and not has_native_bf16(torch.device("cpu")):
+        notes += (SLOW,)
     if backend == "compile":  # the first batch shows whether this machine can
         classifier(np.zeros((batch_size, *opened.preprocess.size, opened.card.in_chans), np.uint8))
         notes += tuple(note for note in (getattr(classifier, "note", None),) if note)

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 
 from resnetkit.deployment.backends.artefacts import any_note, keep_note, kept_note, key, surroundings
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed
 from resnetkit.deployment.opening import OpenedModel
 from resnetkit.errors import InvalidArgument, ResnetkitError
+from resnetkit.tasks.bf16 import has_native_bf16
 from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
 
 _WORTH_A_PROBE = 30.0  # seconds that torch would take for all that is to be computed; a probe takes about half of it
@@ -46,7 +48,7 @@ class Choice:
 
 
 def candidates(backend: str, precision: str) -> tuple[Choice, ...]:
-    """What may be chosen from, torch first; "auto" stands for all that are installed, and for float32 and bf16.
+    """What may be chosen from, torch first; "auto" stands for all that are installed, and for the usual precisions.
 
     torch.compile takes a minute to save what another runtime saves at once, so "auto" tries it only where there is
     no other.
@@ -58,9 +60,14 @@ def candidates(backend: str, precision: str) -> tuple[Choice, ...]:
         backends = [backend]
     else:
         raise InvalidArgument(f"backend {backend}: choose auto, {', '.join(BACKENDS)}")
-    precisions = ("float32", "bf16") if precision == "auto" else (precision,)
+    precisions = usual_precisions() if precision == "auto" else (precision,)
     found = tuple(Choice(name, each) for each in precisions for name in backends if computes(name, each))
     return found or tuple(Choice(name, precision) for name in backends)  # building it will say what is wrong
+
+
+def usual_precisions() -> tuple[str, ...]:
+    """float32, and bf16 where the processor has it: elsewhere a single try of it may take minutes."""
+    return ("float32", "bf16") if has_native_bf16(torch.device("cpu")) else ("float32",)
 
 
 def ever_chosen(mode: Mode, batch_size: int) -> bool:

@@ -3,26 +3,16 @@
 import copy
 import time
 
-import torch
 from torch import Tensor
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe
 from resnetkit.models import Network
+from resnetkit.tasks.bf16 import has_native_bf16
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
 from resnetkit.training.memory import in_pieces, smaller_pieces
 from resnetkit.training.step import add_gradients
-
-
-def has_native_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies bf16 itself, so that trying it is worth the time."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return any(able.get(feature, False) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False
 
 
 def faster_precision(
