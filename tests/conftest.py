@@ -1,4 +1,4 @@
-"""What all tests share: one thread each (two test processes run side by side) and where real data lies."""
+"""What all tests share: one thread each, as two test processes run side by side, and where real data lies."""
 
 import hashlib
 import http.server
@@ -15,6 +15,7 @@ from resnetkit import downloads
 from resnetkit.catalog.datasets import DATASETS, RemoteFile
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests start
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,7 @@ print((peak() - before) / (int(sys.argv[4]) * each))
 @LINUX
 @pytest.mark.parametrize(
     ("model", "side", "images"),
-    [("resnet20", 32, 160), pytest.param("resnet50", 224, 8, marks=pytest.mark.slow)],
+    [("resnet20", 32, 96), pytest.param("resnet50", 224, 8, marks=pytest.mark.slow)],
 )
 def test_the_estimate_is_enough_and_not_far_too_much(tmp_path: Path, model: str, side: int, images: int):
     done = subprocess.run(

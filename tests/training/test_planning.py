@@ -27,13 +27,23 @@ def test_a_published_batch_is_lessened_to_the_data_and_its_rate_with_it():
     assert (both.batch_size, both.lr) == (256, 0.1)
 
 
-def test_nothing_is_left_open_but_the_precision():
+def test_nothing_is_left_open_but_the_precision_and_what_the_time_decides():
     for name in RECIPES:
         shown = show_recipe("digits", recipe=name).recipe
         given = shown.to_dict()
         open_still = {key for key, value in given.items() if value is None}
-        assert open_still <= {"image_size", "test_size", "early_stopping"}, name  # small images keep their own size
+        # Small images keep their own size; how often an image is seen is known once the time is.
+        assert open_still <= {"image_size", "test_size", "early_stopping", "cutmix"}, name
         assert given["flip"] is False, "a mirrored digit is none"
+
+
+def test_images_are_mixed_where_there_is_time_for_it(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(tmp_path / "few.npz", train_images=pixels, train_labels=np.arange(40)[:, None] % 2)
+    for epochs, alpha in ((59, 0.0), (60, 1.0)):
+        folder = tmp_path / str(epochs)
+        run = train(tmp_path / "few.npz", recipe="fast", epochs=epochs, early_stopping=1, output=folder).run
+        assert Plan.read(run / "recipe.yaml").recipe.cutmix == alpha
 
 
 def test_images_of_one_shade_are_divided_by_a_grey_level():
@@ -62,6 +72,7 @@ def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
             **shown.recipe.to_dict(),
             **{key: tuple(value) for key, value in shown.to_dict().items() if isinstance(value, list)},
             "precision": "float32",
+            "cutmix": 0.0,  # one epoch is no time for it
             "kernels": choose_kernels("auto", create_model("resnet8_w64")),
         }
     )

@@ -14,7 +14,7 @@ from resnetkit.data.contact_sheet import contact_sheet
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.mixing import Mixing, mix, one_hot
 from resnetkit.data.opening import with_validation
-from resnetkit.training.planning import ImageFacts, check_trainable, preprocess_for
+from resnetkit.training.planning import ImageFacts, check_trainable, preprocess_for, with_passes
 
 _SHOWN = 32
 
@@ -37,13 +37,14 @@ def show_training(
     dataset = with_validation(dataset, 0, 0.1, copies).without(broken)
     check_trainable(dataset)
     chosen, start = choose(dataset, images, named_recipe(recipe), start, fields)
+    chosen = with_passes(chosen, chosen.epochs)
     preprocess = preprocess_for(chosen, images, dataset.channels, start.normalisation)
     source = dataset.split("train")
     batches = training_images(chosen, preprocess, source, seed=0, workers=workers).batches()
     batch = next(batches)
     batches.close()
     targets = one_hot(batch.labels, dataset.num_classes) if batch.targets is None else batch.targets
-    mixing = Mixing(mixup=chosen.mixup, cutmix=chosen.cutmix, share=chosen.mix_share)
+    mixing = Mixing(mixup=chosen.mixup, cutmix=chosen.cutmix or 0.0, share=chosen.mix_share)
     pixels, targets = mix(batch.images, targets, mixing, seed=0, step=0)
     names = dataset.class_names or tuple(map(str, range(dataset.num_classes)))
     captions = [

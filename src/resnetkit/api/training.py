@@ -20,6 +20,7 @@ from resnetkit.training.duration import plan_budget
 from resnetkit.training.inventory import Inventory
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import Plan
+from resnetkit.training.planning import with_passes
 from resnetkit.training.processes import is_first, joined
 from resnetkit.training.progress import Listener, Preparing, Remark, nobody
 from resnetkit.training.run import Run
@@ -119,6 +120,8 @@ def train(
             plan = replace(plan, budget=plan_budget(minutes, network, counted, loader, val, began=began))
         elif prepared.former is not None and fields.get("epochs") is None:
             plan = replace(plan, budget=prepared.former.budget)
+        passes = plan.budget.steps / len(loader) if plan.budget else plan.recipe.epochs
+        plan = replace(plan, recipe=with_passes(plan.recipe, passes))
         # What a probe chose in one process counts for all.
         plan = processes.told_by_first(plan)
         run = Run(processes.told_by_first(Run.create(output, kind).path if processes.first else Path()))

@@ -139,8 +139,9 @@ class Recipe:
     """times an image comes in a batch, augmented differently; an epoch has the same number of steps"""
     mixup: float = 0.0
     """alpha of blending two images and their labels (Zhang et al. 2017, arXiv 1710.09412); 0: never"""
-    cutmix: float = 0.0
-    """alpha of pasting a part of another image (Yun et al. 2019, arXiv 1905.04899); with mixup: either, by chance"""
+    cutmix: float | None = 0.0
+    """alpha of pasting a part of another image (Yun et al. 2019, arXiv 1905.04899); with mixup: either, by chance;
+    null in a file: 1 where the training passes over the images 60 times or more, else 0"""
     mix_share: float = 1.0
     """share of the steps whose images are mixed"""
     mix_until: float = 1.0
@@ -183,7 +184,7 @@ class Recipe:
             "cutmix",
             "magnitude_deviation",
         ):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise InvalidArgument(f"{name} is {getattr(self, name)}: it must not be negative")
         for name in ("lr_drops", "early_until"):
             shares = getattr(self, name)

@@ -138,7 +138,7 @@ def mixed_of(plan: Plan, position: Position) -> Mixed | None:
     recipe = plan.recipe
     if not (recipe.mixup or recipe.cutmix) or position.progress >= recipe.mix_until:
         return None
-    mixing = Mixing(mixup=recipe.mixup, cutmix=recipe.cutmix, share=recipe.mix_share)
+    mixing = Mixing(mixup=recipe.mixup, cutmix=recipe.cutmix or 0.0, share=recipe.mix_share)
     return partial(mix, mixing=mixing, seed=plan.seed, step=position.global_step)
 
 
