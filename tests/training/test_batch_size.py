@@ -15,9 +15,9 @@ from resnetkit.api.choosing import show_recipe
 from resnetkit.api.training import train
 from resnetkit.cli import main
 from resnetkit.errors import InvalidArgument
+from resnetkit.tasks.memory import OutOfMemory
 from resnetkit.training import batch_size
 from resnetkit.training.batch_size import fits_by_trial, fitting_batch, free_bytes
-from resnetkit.training.memory import OutOfMemory
 from resnetkit.training.plan import Plan
 from resnetkit.training.progress import Event, Remark
 

@@ -55,7 +55,8 @@ def evaluate(
 
     With `tta` "flip" the answer for an image is the mean of those for it and for its mirror image, at twice the time.
     Computes in float32 unless told otherwise. `progress` gets what is being done, how much of it, and of how much.
-    Raises LabelMismatch before any work where classes do not agree.
+    Raises LabelMismatch before any work where classes do not agree. Where memory is too little for a batch it is
+    computed in pieces, and a note says in which.
     """
     found = opened(model, stated)
     card = found.card
@@ -69,9 +70,11 @@ def evaluate(
     source = dataset.split(chosen)
     loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
     work = Work(len(source), lambda _: next(loader.batches()).pixels)
+    said: list[str] = []
     classifier = choose(
-        found, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work
-    ).classifier
+        found, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work,
+        say=said.append,
+    ).classifier  # fmt: skip
     asked = asked_with(tta, classifier)
     tell = (lambda done: progress("asking the model", done, len(source))) if progress else None
     probs, truth = probabilities(asked, loader.batches(), labels, tell)
@@ -82,5 +85,5 @@ def evaluate(
         description=asked.description,
         num_classes=card.num_classes,
         scores=judge(probs, truth, card.class_names or dataset.class_names, card.threshold),
-        notes=(*found.notes, *((labels.note,) if labels.note else ())),
+        notes=(*found.notes, *((labels.note,) if labels.note else ()), *said[-1:]),
     )

@@ -38,7 +38,8 @@ def predict(
 
     The model is opened, and whatever is wrong with it raised, before this returns; pictures are read as one iterates.
     Where there are many, each core computes a batch of its own, and what is quickest here may be found out first. With
-    `tta` "flip" each is also asked for its mirror image, and the mean of both is the answer.
+    `tta` "flip" each is also asked for its mirror image, and the mean of both is the answer. `remark` gets what
+    the person should know: of the model, and of memory too little for a batch, which is then computed in pieces.
     """
     first, pictures = _looked_ahead(sources)
     many = len(first) > batch_size
@@ -46,6 +47,7 @@ def predict(
         model, stated=stated, batch_size=batch_size, backend=backend, precision=precision, device=device,
         mode="throughput" if many else "latency",
         work=Work(len(first), partial(_sample, first, batch_size)) if many else None, tta=tta,
+        say=remark or (lambda text: None),
     )  # fmt: skip
     if remark:
         for note in predictor.notes:

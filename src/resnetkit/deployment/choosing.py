@@ -12,6 +12,7 @@ from resnetkit.data.preparing import Resize, resize_with_pillow
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.stated import Stated
 from resnetkit.tasks.contract import Classifier, Pixels
+from resnetkit.tasks.sparing import Shortage, Sparing
 
 if TYPE_CHECKING:
     from resnetkit.deployment.exports.opened import ExportedModel
@@ -60,24 +61,32 @@ def choose(
     mode: Mode = "latency",
     batch_size: int = 16,
     work: Work | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Ready:
     """The classifier of a MODEL.
 
     With backend or precision "auto" it is the one that a probe found quickest here, which is remembered; a probe is
     made only for `work` that would take torch half a minute or more. Without one it is torch in float32. An exported
-    file has its runtime and precision already.
+    file has its runtime and precision already. Where memory is too little for a batch it is computed in pieces, and
+    `say` gets a line of it.
     """
     if callable(model):
         return Ready(model, resize_with_pillow)
     from resnetkit.deployment.exports.opened import ExportedModel
+
+    def tell(tried: int, most: int) -> None:
+        say(
+            f"out of memory with {tried} images at once: from here on they are computed {most} at a time, which "
+            f"changes no answer (--batch-size {most} spares the time of finding out)"
+        )
 
     found = opened(model, stated) if isinstance(model, str | Path) else model
     if isinstance(found, ExportedModel):
         from resnetkit.deployment.exports.classifier import ExportedClassifier, check_asked
 
         check_asked(found, device=device, backend=backend, precision=precision)
-        return Ready(ExportedClassifier(found), resize_with_pillow, found.notes, found.card.threshold)
-    return _network(found, device, backend, precision, mode, batch_size, work)
+        return Ready(Sparing(ExportedClassifier(found), tell), resize_with_pillow, found.notes, found.card.threshold)
+    return _network(found, device, backend, precision, mode, batch_size, work, tell)
 
 
 def _network(
@@ -88,6 +97,7 @@ def _network(
     mode: Mode,
     batch_size: int,
     work: Work | None,
+    tell: Shortage,
 ) -> Ready:
     import torch
 
@@ -98,17 +108,17 @@ def _network(
     device = best_device(device)
     if device != "cpu":
         plain = "float32" if precision == "auto" else precision
-        return Ready(
-            opened.classifier(device=device, precision=plain), resize_pixels, opened.notes, opened.card.threshold
-        )
+        on_device = Sparing(opened.classifier(device=device, precision=plain), tell)
+        return Ready(on_device, resize_pixels, opened.notes, opened.card.threshold)
     classifier = _on_cpu(opened, backend, precision, mode, batch_size, work)
+    sparing = Sparing(classifier, tell)
     notes = opened.notes
     if precision == "bf16" and not has_native_bf16(torch.device("cpu")):
         notes += (SLOW,)
     if backend == "compile":  # the first batch shows whether this machine can
-        classifier(np.zeros((batch_size, *opened.preprocess.size, opened.card.in_chans), np.uint8))
+        sparing(np.zeros((batch_size, *opened.preprocess.size, opened.card.in_chans), np.uint8))
         notes += tuple(note for note in (getattr(classifier, "note", None),) if note)
-    return Ready(classifier, resize_pixels, notes, opened.card.threshold)
+    return Ready(sparing, resize_pixels, notes, opened.card.threshold)
 
 
 def _on_cpu(

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,8 @@ class Predictor:
 
     `backend` is torch, compile, onnxruntime, openvino or auto: what a probe found quickest here, which it does only
     for much `work`, and torch before. Mode "latency" puts all cores on one batch, "throughput" one on each. With `tta`
-    "flip" the answer for a picture is the mean of those for it and for its mirror image, at twice the time.
+    "flip" the answer for a picture is the mean of those for it and for its mirror image, at twice the time. Where
+    memory is too little for a batch it is computed in pieces, and `say` gets a line of it.
     """
 
     def __init__(
@@ -105,10 +106,11 @@ class Predictor:
         batch_size: int = 16,
         work: Work | None = None,
         tta: Augmentation = "none",
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         ready = choose(
             model, stated=stated, device=device, backend=backend, precision=precision, mode=mode,
-            batch_size=batch_size, work=work,
+            batch_size=batch_size, work=work, say=say,
         )  # fmt: skip
         self.notes = ready.notes
         self.classifier = asked_with(tta, ready.classifier)

@@ -1,7 +1,9 @@
 """Which runtime and precision is quickest here, by trying each on real pictures for a moment; remembered on disk."""
 
+import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -12,9 +14,10 @@ from resnetkit.deployment.backends.artefacts import any_note, keep_note, kept_no
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed
 from resnetkit.deployment.opening import OpenedModel
-from resnetkit.errors import InvalidArgument, ResnetkitError
+from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.bf16 import has_native_bf16
 from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
+from resnetkit.tasks.memory import has_memory_for
 
 _WORTH_A_PROBE = 30.0  # seconds that torch would take for all that is to be computed; a probe takes about half of it
 _ROUNDS = 5
@@ -96,7 +99,7 @@ def probe(
     lanes = Lanes.of(mode)
     first = build(opened, *_parts(choices[0]), lanes)
     seconds = min(_seconds(first, pixels, 1) for _ in range(2))
-    if seconds * images / len(pixels) < _WORTH_A_PROBE:
+    if not _WORTH_A_PROBE <= seconds * images / len(pixels) < math.inf:
         return None
     exact = (first if choices[0].precision == "float32" else build(opened, "torch", "float32", lanes))(pixels)
     ready = {choices[0]: first} if bound.holds(first(pixels), exact) else {}
@@ -105,7 +108,7 @@ def probe(
             classifier = build(opened, *_parts(choice), lanes)
             if bound.holds(classifier(pixels), exact):
                 ready[choice] = classifier
-        except (ResnetkitError, RuntimeError):  # this runtime cannot take this network: another will
+        except Exception:  # each runtime has exceptions of its own; what cannot take this network is left out
             continue
     if not ready:
         raise InvalidArgument(
@@ -135,8 +138,8 @@ def _parts(choice: Choice) -> tuple[Backend, str]:
 
 
 def _seconds(classifier: Classifier, pixels: Pixels, batches: int) -> float:
-    began = time.perf_counter()
+    """Infinitely many where memory is too little."""
     several: Iterable[Pixels] = (pixels for _ in range(batches))
-    for _ in classifier.stream(several):
-        pass
-    return time.perf_counter() - began
+    began = time.perf_counter()
+    done = has_memory_for(lambda: deque(classifier.stream(several), maxlen=0))
+    return time.perf_counter() - began if done else math.inf

@@ -11,11 +11,12 @@ from typing import Protocol, final
 
 from resnetkit.data.loader import Loader
 from resnetkit.models import Network
+from resnetkit.tasks.sparing import Sparing
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.plan import Budget, Plan
 from resnetkit.training.precision import Probe
 from resnetkit.training.snapshot import Position
-from resnetkit.training.validating import Sparing, classifier_of
+from resnetkit.training.validating import classifier_of
 
 _VALIDATING = 0.02  # of the training time, at most, where a budget has to be kept
 _CALIBRATING = 0.01  # of the budget
