@@ -10,6 +10,7 @@ from PIL import Image
 
 import resnetkit as rk
 from resnetkit.api import evaluating
+from resnetkit.api.choosing import show_recipe
 from resnetkit.api.training import train
 from resnetkit.catalog.preprocessing import IMAGENET_MEAN, Preprocess
 from resnetkit.cli import main
@@ -139,6 +140,46 @@ def test_the_recipe_keeps_it(runs: dict[str, Path], tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit):
         main(["train", "--recipe", "scratch", "--crop-mode", "pad", "--show-recipe"])
     assert "\ncrop_mode: pad\n" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def own(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has seen photos in a way of its own."""
+    words = {"crop_mode": "centre", "crop_share": 0.7, "interpolation": "bicubic", "image_size": 72, "epochs": 1}
+    output = tmp_path_factory.mktemp("own") / "run"
+    return train(photos, model="resnet20", output=output, batch_size=8, precision="float32", **words).run
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ({}, ("centre", 0.7, "bicubic")),
+        ({"recipe": "torchvision-v2"}, ("centre", 0.7, "bicubic")),
+        ({"crop_share": 0.9, "crop_mode": "squash"}, ("squash", 0.9, "bicubic")),
+        ({"recipe": "crop_share: 0.8\n"}, ("centre", 0.8, "bicubic")),
+        ({"recipe": "interpolation: bilinear\n", "crop_mode": "pad"}, ("pad", 0.7, "bilinear")),
+    ],
+)
+def test_weights_go_on_seeing_pictures_as_they_did_unless_it_is_said(
+    words: dict[str, object], wanted: tuple[str, float, str], own: Path, photos: Path, tmp_path: Path
+) -> None:
+    recipe = words.get("recipe")
+    if isinstance(recipe, str) and ":" in recipe:
+        (tmp_path / "mine.yaml").write_text(recipe)
+        words = {**words, "recipe": tmp_path / "mine.yaml"}
+    chosen = show_recipe(photos, model=own, **words).recipe  # type: ignore[arg-type]
+    assert (chosen.crop_mode, pytest.approx(chosen.crop_share, abs=0.01), chosen.interpolation) == wanted
+    assert show_recipe(photos, model="resnet20", recipe="torchvision-v2").recipe.crop_share == 224 / 232
+
+
+def test_the_model_that_is_trained_on_has_the_rows_of_the_first(own: Path, photos: Path, tmp_path: Path) -> None:
+    words = {"image_size": 72, "epochs": 1, "batch_size": 8, "precision": "float32"}
+    first = rk.load(own).preprocess
+    assert first.resize == 102
+    assert rk.load(train(photos, model=own, output=tmp_path / "second", **words).run).preprocess == first
+    torch.save(rk.load(own).state_dict(), tmp_path / "foreign.pth")
+    stranger = show_recipe(photos, model=tmp_path / "foreign.pth", recipe="torchvision-v2").recipe
+    assert stranger.crop_share == 224 / 232, "a file that says nothing of it is no reason to leave the recipe"
 
 
 def test_a_row_is_read_as_it_was_spelt_before_and_no_other_mode_is_known() -> None:

@@ -6,6 +6,7 @@ import pytest
 from resnetkit.api.choosing import show_recipe
 from resnetkit.api.networks import create_model
 from resnetkit.api.training import train
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
 from resnetkit.data.opening import open_data
@@ -48,9 +49,10 @@ def test_images_are_mixed_where_there_is_time_for_it(tmp_path):
 
 def test_images_of_one_shade_are_divided_by_a_grey_level():
     black = ImageFacts(8, 8, ((0.0,), (0.0,)))
-    row = preprocess_for(Recipe(normalise_by="data"), black, 1, ((0.5,), (0.25,)))
+    known = Preprocess.for_size(8, mean=(0.5,), std=(0.25,))
+    row = preprocess_for(Recipe(normalise_by="data"), black, 1, known)
     assert (row.mean, row.std) == ((0.0,), (1 / 255,))
-    assert preprocess_for(Recipe(), black, 1, ((0.5,), (0.25,))).mean == (0.5,)
+    assert preprocess_for(Recipe(), black, 1, known).mean == (0.5,)
 
 
 def test_without_data_a_recipe_shows_as_it_is_written():

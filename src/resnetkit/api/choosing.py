@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Architecture, architecture, name_of
-from resnetkit.catalog.preprocessing import Normalisation
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.pretrained import pretrained as published
 from resnetkit.catalog.recipe import Recipe, recipe_from_dict
 from resnetkit.catalog.recipes import RECIPES, NamedRecipe
+from resnetkit.checkpoints.modelfile import is_model_file
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.known import Progress
 from resnetkit.data.opening import open_data
@@ -20,7 +21,7 @@ from resnetkit.data.scanning import scan
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan, is_plan, recipe_fields
-from resnetkit.training.planning import ImageFacts, default_model, default_recipe, resolve_recipe
+from resnetkit.training.planning import ImageFacts, default_model, default_recipe, own_fields, resolve_recipe
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ def show_recipe(
         name = default_recipe(images, start is not None and start.weights is not None)
         chosen, _ = choose(dataset, images, base, start, overrides)
     elif recipe is not None:
-        name, chosen = "", overridden(base, Recipe(), overrides)
+        name, chosen = "", overridden(base, start, Recipe(), overrides)
     elif start is not None and start.weights is not None:
         name = "finetune"
-        chosen = overridden(base, RECIPES[name].recipe, overrides)
+        chosen = overridden(base, start, RECIPES[name].recipe, overrides)
     else:
         raise InvalidArgument(f"which recipe? Give DATA, or a --recipe: {', '.join(RECIPES)}, or a YAML file")
     shown = str(recipe) if str(recipe) in RECIPES else name if recipe is None else None
@@ -93,19 +94,22 @@ def former_plan(recipe: str | Path | Recipe | None) -> Plan | None:
 
 @dataclass(frozen=True)
 class Start:
-    """A network before training: its name and row, the file of its first weights, and how their images were scaled."""
+    """A network before training: its name and row, the file of its first weights, and what those know of pictures."""
 
     name: str | None
     row: Architecture
     weights: str | None = None
-    normalisation: Normalisation | None = None
+    known: Preprocess | None = None
+    """how the first weights' pictures were made ready"""
+    assumed: bool = False
+    """whether that is but the usual, because a stranger's file does not say"""
 
 
 @dataclass(frozen=True)
 class Base:
     """The fields that a named recipe, a row or a file gives, and whether they were written for other data."""
 
-    fields: Mapping[str, Any]
+    fields: dict[str, Any]
     published: bool = False
 
 
@@ -122,9 +126,15 @@ def named_recipe(recipe: str | Path | Recipe | None) -> Base:
     raise UnknownName("recipe", str(recipe), RECIPES, "(a name, or the path of a YAML file)")
 
 
-def overridden(base: Base, default: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+def said(base: Base, start: Start | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that somebody said: in overrides, a row or a file; else the first weights; else a published recipe."""
+    own = own_fields(start.known) if start is not None and start.known is not None and not start.assumed else {}
+    return {**(base.fields | own if base.published else own | base.fields), **overrides}
+
+
+def overridden(base: Base, start: Start | None, default: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     """The recipe with some fields replaced; where its batch size is, but not its rate, the rate follows."""
-    recipe = recipe_from_dict({**default.to_dict(), **base.fields})
+    recipe = recipe_from_dict({**default.to_dict(), **said(base, start, {})})
     if "batch_size" in overrides and "lr" not in overrides:
         recipe = recipe.with_batch(overrides["batch_size"])
     return recipe_from_dict({**recipe.to_dict(), **overrides})
@@ -142,7 +152,7 @@ def choose(
 ) -> tuple[Recipe, Start]:
     """The recipe with nothing left open, and the network that it starts from."""
     weights = named is not None and named.weights is not None
-    recipe = overridden(base, RECIPES[default_recipe(images, weights)].recipe, overrides)
+    recipe = overridden(base, named, RECIPES[default_recipe(images, weights)].recipe, overrides)
     if dataset.several_labels:
         recipe = _of_several_labels(recipe, overrides)
     start = named or named_model(recipe.model or default_model(images))
@@ -157,6 +167,8 @@ def named_model(model: str | Path | Architecture) -> Start:
         return Start(name_of(model), model)
     if not Path(model).exists() and str(model) in ARCHITECTURES:
         return Start(str(model), architecture(str(model)))
-    card = open_model(model).card
-    weights = os.path.abspath(model) if Path(model).exists() else str(model)
-    return Start(card.architecture, card.row, weights, (card.preprocess.mean, card.preprocess.std))
+    found = open_model(model)
+    here = Path(model).exists()
+    weights = os.path.abspath(model) if here else str(model)
+    assumed = here and found.source is not None and not is_model_file(found.source)
+    return Start(found.card.architecture, found.card.row, weights, found.preprocess, assumed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from resnetkit.api.choosing import choose, former_plan, named_model, named_recipe, published_name
+from resnetkit.api.choosing import choose, former_plan, named_model, named_recipe, published_name, said
 from resnetkit.api.loading import training_images
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
@@ -116,7 +116,7 @@ def prepare(
     check_share(val_share)
     dataset = open_data(data, val_share=0, progress=lambda *news: listener(Preparing(*news)))
     check_trainable(dataset)
-    cache_side = cached_side({**base.fields, **overrides}) if cache else None
+    cache_side = cached_side(said(base, chosen_model, overrides)) if cache else None
     found = dataset
     dataset, seen = inspect(dataset, skip_broken, cache_side, workers, listener)
     # What is held out is decided once the copies are known, so that none falls on both sides.
@@ -133,7 +133,7 @@ def prepare(
         ),
         model=ModelPlan(name=start.name, row=start.row, in_chans=dataset.channels, weights=start.weights),
         recipe=chosen,
-        preprocess=preprocess_for(chosen, images, dataset.channels, start.normalisation),
+        preprocess=preprocess_for(chosen, images, dataset.channels, start.known),
         seed=seed,
         device=device,
         deterministic=deterministic,

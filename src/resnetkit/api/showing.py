@@ -38,7 +38,7 @@ def show_training(
     check_trainable(dataset)
     chosen, start = choose(dataset, images, named_recipe(recipe), start, fields)
     chosen = with_passes(chosen, chosen.epochs)
-    preprocess = preprocess_for(chosen, images, dataset.channels, start.normalisation)
+    preprocess = preprocess_for(chosen, images, dataset.channels, start.known)
     source = dataset.split("train")
     batches = training_images(chosen, preprocess, source, seed=0, workers=workers).batches()
     batch = next(batches)

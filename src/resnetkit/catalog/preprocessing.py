@@ -91,11 +91,16 @@ class Preprocess:
         height, width = (size, size) if isinstance(size, int) else size
         if not 0 < crop_share <= 1:
             raise InvalidArgument(f"crop share {crop_share} is not between 0 and 1: 0.875 keeps the middle 7/8")
-        resize = max(floor(min(height, width) / crop_share), max(height, width) if height != width else 0)
+        resize = max(_whole(min(height, width) / crop_share), max(height, width) if height != width else 0)
         return cls(
             size=(height, width), resize=resize, crop_mode=crop_mode, rounding=rounding,
             interpolation=interpolation, mean=mean, std=std,
         )  # fmt: skip
+
+    @property
+    def crop_share(self) -> float:
+        """The share of the resized short side that the crop keeps, as `for_size` takes it."""
+        return min(1.0, min(self.size) / self.resize)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """The size (height, width) an image of `height` × `width` has after resizing, before crop or padding."""
@@ -127,8 +132,8 @@ class Preprocess:
         )  # fmt: skip
         if image_size is None:
             return row
-        share = min(self.size) / self.resize
-        return replace(row, size=(image_size, image_size), resize=max(image_size, floor(image_size / share)))
+        side = _whole(image_size / self.crop_share)
+        return replace(row, size=(image_size, image_size), resize=max(image_size, side))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` reads them back."""
@@ -148,3 +153,12 @@ class Preprocess:
         if plain.get("crop_mode") == "center":  # as files spelt it until November 2026
             plain["crop_mode"] = "centre"
         return cls(**plain)
+
+
+def _whole(side: float) -> int:
+    """The pixels of a side; a share that was worked out from a side gives that side, whatever the last bit.
+
+    >>> _whole(224 / 0.95), 20 / (20 / 29) < 29, _whole(20 / (20 / 29))
+    (235, True, 29)
+    """
+    return floor(side + 1e-6)

@@ -89,23 +89,36 @@ def preprocess_for(
     recipe: Recipe,
     images: ImageFacts,
     channels: int,
-    normalisation: Normalisation | None = None,
+    known: Preprocess | None = None,
 ) -> Preprocess:
     """Small images keep their size; photos are resized so that the middle 7/8 becomes the network's square.
 
-    `normalisation` is the mean and std that the first weights know, which counts where the channels are the same,
-    unless the recipe prefers that of the images.
+    Of the preprocessing that the first weights know, mean and std count where the channels are the same, unless the
+    recipe prefers those of the images; and how sides are rounded. The rest of it is in the recipe (`own_fields`).
     """
+    normalisation = (known.mean, known.std) if known is not None and known.channels == channels else None
     if recipe.normalise_by == "data":
-        normalisation = _measured(images)
-    fits = normalisation is not None and len(normalisation[0]) == channels
-    mean, std = normalisation if normalisation is not None and fits else usual_normalisation(channels)
+        measured = _measured(images)
+        normalisation = measured if measured is not None and len(measured[0]) == channels else None
+    mean, std = normalisation or usual_normalisation(channels)
     size = recipe.test_size or recipe.image_size
     own = (images.height, images.width)
     return Preprocess.for_size(
         size or own, crop_share=recipe.crop_share if size and size > SMALL_IMAGE else 1.0, mean=mean, std=std,
-        interpolation=recipe.interpolation, crop_mode=recipe.crop_mode,
+        interpolation=recipe.interpolation, crop_mode=recipe.crop_mode, rounding=known.rounding if known else "floor",
     )  # fmt: skip
+
+
+def own_fields(known: Preprocess) -> dict[str, Any]:
+    """The recipe's fields that say how weights have seen pictures so far.
+
+    The crop's share of small images says nothing, as they are never cut.
+
+    >>> own_fields(Preprocess.for_size(224, crop_share=0.875, crop_mode="pad"))
+    {'crop_mode': 'pad', 'interpolation': 'bilinear', 'crop_share': 0.875}
+    """
+    seen: dict[str, Any] = {"crop_mode": known.crop_mode, "interpolation": known.interpolation}
+    return {**seen, "crop_share": known.crop_share} if min(known.size) > SMALL_IMAGE else seen
 
 
 def _measured(images: ImageFacts) -> Normalisation | None:
