@@ -1,8 +1,8 @@
 """Networks: torch modules and nothing else, built from the catalogue's rows."""
 
+from resnetkit.description import Description
 from resnetkit.models.build import build
 from resnetkit.models.describe import describe
-from resnetkit.models.description import Description
 from resnetkit.models.features import FeatureExtractor
 from resnetkit.models.hollow import build_hollow
 from resnetkit.models.network import FeatureInfo, Network

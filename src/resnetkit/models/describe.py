@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from resnetkit.catalog.architectures import architecture, name_of
 from resnetkit.catalog.rows import Architecture
+from resnetkit.description import Description, Layer, Skip, Stage
 from resnetkit.errors import InvalidInputSize
-from resnetkit.models.description import Description, Layer, Skip, Stage
 from resnetkit.models.hollow import build_hollow
 from resnetkit.models.network import Network
 
