@@ -1,5 +1,6 @@
 """What all tests share: one thread each, as two test processes run side by side, and where real data lies."""
 
+import functools
 import hashlib
 import http.server
 import os
@@ -35,6 +36,16 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
     train("digits", output=folder, epochs=8, batch_size=64, precision="float32")
     return folder
+
+
+@pytest.fixture(scope="session")
+def operators_read_once() -> Iterator[None]:
+    """torch parses the source of all its ONNX operators again for each model: half of the time for a small one."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @dataclass

@@ -18,6 +18,8 @@ from resnetkit.data.opening import open_data
 from resnetkit.deployment.exports.opened import open_exported
 from resnetkit.errors import InvalidArgument
 
+pytestmark = pytest.mark.usefixtures("operators_read_once")
+
 MODES = ("centre", "squash", "pad")
 SIDE = 32
 

@@ -19,6 +19,8 @@ from resnetkit.deployment.exports.opened import open_exported
 from resnetkit.deployment.exports.source import NetworkElsewhere
 from resnetkit.errors import CheckpointError, DataError, InvalidArgument, LabelMismatch
 
+pytestmark = pytest.mark.usefixtures("operators_read_once")
+
 
 @pytest.fixture(scope="module")
 def model_file(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -5,7 +5,6 @@ the others (the kind is in the blocks, not in their number). Slow: every row as 
 """
 
 import copy
-import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,16 +260,6 @@ def test_compiles_without_a_break(network):
 def test_exports(network):
     exported = torch.export.export(network, (images(network.row),), strict=False).module()
     torch.testing.assert_close(exported(images(network.row)), network(images(network.row)))
-
-
-@pytest.fixture(scope="module")
-def operators_read_once():
-    """torch parses the source of all its ONNX operators again for each model: half of the time for a small one."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
-        yield
 
 
 @torch.no_grad()

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import resnetkit as rk
+
+pytestmark = pytest.mark.usefixtures("operators_read_once")
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "07_export.md"
 

@@ -19,6 +19,8 @@ from resnetkit.deployment.exports.opened import ExportedModel, open_exported
 from resnetkit.deployment.exports.verification import check_golden
 from resnetkit.errors import CheckpointError, ExportFailed, UnsafeFile
 
+pytestmark = pytest.mark.usefixtures("operators_read_once")
+
 ROW = replace(rk.architecture("resnet20"), depths=(1, 1, 1), widths=(4, 8, 8), stem_width=4)
 
 

@@ -25,6 +25,8 @@ from resnetkit.deployment.stated import Stated
 from resnetkit.errors import CheckpointError, InvalidArgument, MissingExtra
 from resnetkit.tasks.classifier import chances as torch_chances
 
+pytestmark = pytest.mark.usefixtures("operators_read_once")
+
 FORMATS = ("onnx", "openvino", "torch")
 
 

@@ -26,6 +26,8 @@ from resnetkit.deployment.exports.writing import export_path
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import CheckpointError, ExportFailed, InvalidArgument, MissingExtra, WriteFailed
 
+pytestmark = pytest.mark.usefixtures("operators_read_once")
+
 FORMAT_NAMES = ("onnx", "openvino", "torch")
 SIZES = ((45, 61), (1, 1), (20_000, 100), (32, 32), (7, 300))
 
