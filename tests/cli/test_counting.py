@@ -41,6 +41,7 @@ def test_every_verb_shows_a_download(
         assert left.value.code == 0, shown
         for file in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
             assert f"downloading {file}" in shown, words
+        assert ("looking at the images" in shown) == (words[0] in ("train", "check") and "--resume" not in words)
     with pytest.raises(SystemExit):
         main(["evaluate", run, "fashion-mnist"])
     assert "asking the model: 20 of 20" in capsys.readouterr().err

@@ -128,9 +128,12 @@ def test_with_every_regulariser_it_ends_bit_for_bit_as_if_never_stopped(tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_many_random_moments_it_ends_bit_for_bit_as_if_never_stopped(tmp_path: Path, seed: int):
-    flags = ("--epochs", "12", "--batch-size", "128", "--deterministic", "--device", "cpu", *EVERYTHING)
+    # Nearly all of the time goes into starting processes: as many kills as make sure, of a run that is no longer.
+    flags = ("--epochs", "4", "--batch-size", "128", "--deterministic", "--device", "cpu", *EVERYTHING)
     whole, run = tmp_path / "whole", tmp_path / "run"
-    assert start("train", "digits", *flags, "--output", whole).wait(300) == 0
+    undisturbed = start("train", "digits", *flags, "--output", whole)
+    _, errors = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, errors
     random, kills = Random(seed), 0
     process = start("train", "digits", *flags, "--checkpoint-steps", "3", "--output", run)
     while True:
@@ -142,9 +145,10 @@ def test_killed_at_many_random_moments_it_ends_bit_for_bit_as_if_never_stopped(t
             break
         kill(process)
         kills += 1
-        process = start("train", "--resume", run, "--checkpoint-steps", str(random.choice((1, 2, 3, 5))))
-    assert process.returncode == 0, process.communicate()[1]
-    assert kills >= 12
+        process = start("train", "--resume", run, "--checkpoint-steps", str(random.choice((1, 2, 3, 4))))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert kills >= 6
     assert_same_end(run, whole)
 
 

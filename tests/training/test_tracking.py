@@ -59,17 +59,20 @@ def test_mlflow_goes_where_its_variable_says(tmp_path: Path, monkeypatch):
     assert [each.name for each in mlflow.MlflowClient(uri).search_experiments() if each.name == "resnetkit"]
 
 
-def test_wandb_gets_the_numbers_of_the_metrics_offline(tmp_path: Path, monkeypatch):
+def test_wandb_gets_the_numbers_of_the_metrics_offline(tmp_path: Path, monkeypatch, capfd):
     wandb = pytest.importorskip("wandb", reason="wandb is no part of the dev extra: 60 MB for one test")
     from wandb.proto.wandb_internal_pb2 import Record
 
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_QUIET"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # nobody has logged in there
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     with tracked(nobody, "wandb") as listener:
         train("digits", output=tmp_path / "run", listener=listener, **SHORT)
     wandb.teardown()  # its service writes the rest, as at the end of a process
+    shown = "".join(capfd.readouterr())
+    assert "Run data is saved locally" in shown
+    assert "Run summary" not in shown, "the command has its own"
     [file] = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     rows = []
     for data in records(file):

@@ -63,7 +63,10 @@ def show_recipe(
     start = None if model is None else named_model(published_name(model) if pretrained else model)
     if data is not None:
         dataset = open_data(data, progress=progress)
-        found = scan(*(dataset.splits[part] for part in ("train", "val") if part in dataset.splits))
+        parts = [dataset.splits[part] for part in ("train", "val") if part in dataset.splits]
+        total = sum(len(source) for source in parts)
+        tell = (lambda done: progress("looking at the images", done, total)) if progress else None
+        found = scan(*parts, progress=tell)
         images = ImageFacts(found.height, found.width)
         name = default_recipe(images, start is not None and start.weights is not None)
         chosen, _ = choose(dataset, images, base, start, overrides)

@@ -121,9 +121,11 @@ class _Wandb:
         import wandb
 
         mode: Any = os.environ.get("WANDB_MODE") or _mode_of_wandb()
+        # Its summary would repeat ours; where the run is to be found it says all the same.
+        quiet = {} if "WANDB_QUIET" in os.environ else {"quiet": True}
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT), name=run.name, dir=str(run), config=_flat(settings),
-            mode=mode,
+            mode=mode, settings=quiet,
         )  # fmt: skip
         self._run.define_metric("*", step_metric="epoch")
         self._run.define_metric("step/*", step_metric="step")
