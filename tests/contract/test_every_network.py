@@ -29,7 +29,7 @@ KIND = (
     "block", "stem", "stem_pool", "shortcut", "stride_at", "attention", "antialias", "stem_antialias",
     "first_reduction", "convolution", "norm",
 )  # fmt: skip
-TOO_LARGE = {"resnetv2_152x4_bit", "resnetv2_101x3_bit", "resnext101_32x32d"}  # gigabytes; counted in test_parity.py
+TOO_LARGE = {"resnetv2_152x4_bit"}  # three checks keep copies of it: over 20 GB; the other twelve were run by hand
 CLASSES = 5
 
 
