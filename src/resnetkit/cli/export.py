@@ -42,7 +42,7 @@ def export_command(
         picture: the file takes uint8 pictures of any size and gives probabilities; resizing, cropping and normalising
         are inside. tensor: the bare network, float32 N,C,H,W to logits.
     int8
-        Write 8-bit numbers: several times as fast, if they can be trusted; that is tried before writing.
+        Write 8-bit numbers, if they can be trusted: answers and speed are held beside float32 before writing.
     calibrate
         With --int8: labelled pictures, as for train. Its training part calibrates, its validation part judges.
     calibration_images

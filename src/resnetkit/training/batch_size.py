@@ -10,9 +10,9 @@ import torch
 
 from resnetkit.models import Network, describe
 from resnetkit.tables import readable_bytes
+from resnetkit.tasks.memory import OutOfMemory, has_memory_for
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
-from resnetkit.training.memory import OutOfMemory, has_memory_for
 from resnetkit.training.plan import Plan
 from resnetkit.training.planning import training_sizes
 from resnetkit.training.step import add_gradients

@@ -9,9 +9,9 @@ from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe
 from resnetkit.models import Network
 from resnetkit.tasks.bf16 import has_native_bf16
+from resnetkit.tasks.memory import in_pieces, smaller_pieces
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
-from resnetkit.training.memory import in_pieces, smaller_pieces
 from resnetkit.training.step import add_gradients
 
 

@@ -19,9 +19,9 @@ from resnetkit.catalog.recipe import OptimiserKind
 from resnetkit.data.batching import Batch
 from resnetkit.errors import RunError
 from resnetkit.models import Network
+from resnetkit.tasks.memory import in_pieces, smaller_pieces
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.learner import Learner
-from resnetkit.training.memory import in_pieces, smaller_pieces
 from resnetkit.training.plan import Plan
 from resnetkit.training.snapshot import Position
 from resnetkit.training.step import add_gradients

@@ -19,10 +19,10 @@ from resnetkit.data.balancing import class_weights
 from resnetkit.data.batching import Batch
 from resnetkit.data.mixing import Mixing, mix, one_hot
 from resnetkit.errors import InvalidArgument, RunError
+from resnetkit.tasks.memory import OutOfMemory, in_pieces, smaller_pieces
 from resnetkit.tasks.objective import Objective, Reduction
 from resnetkit.training.images import TrainingImages
 from resnetkit.training.learner import Learner
-from resnetkit.training.memory import OutOfMemory, in_pieces, smaller_pieces
 from resnetkit.training.plan import Plan
 from resnetkit.training.processes import Processes
 from resnetkit.training.run import Run
