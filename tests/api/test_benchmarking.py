@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from resnetkit.api import benchmarking
 from resnetkit.api.benchmarking import benchmark, matrix_limit
 from resnetkit.deployment.probing import usual_precisions
 from resnetkit.errors import InvalidArgument
@@ -53,4 +54,19 @@ def test_what_cannot_be_measured_is_said(digits_run: Path) -> None:
 
 def test_a_matrix_product_has_a_speed() -> None:
     assert matrix_limit("float32") > 1
-    assert matrix_limit("bf16") > 0  # with a product as large as float32's it takes minutes where there is no bf16
+
+
+@pytest.mark.parametrize(("speed", "largest"), [(1e12, 2048), (1e9, 512)])
+def test_a_slow_product_is_measured_on_small_matrices(
+    speed: float, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 on a processor without it one product of 2048 takes twelve seconds."""
+    sides = []
+
+    def seconds(_: str, side: int) -> float:
+        sides.append(side)
+        return 2 * side**3 / speed
+
+    monkeypatch.setattr(benchmarking, "_product_seconds", seconds)
+    assert matrix_limit("bf16") == pytest.approx(speed / 1e9)
+    assert max(sides) == largest

@@ -6,9 +6,9 @@ from typing import Literal, final
 
 import numpy as np
 
-from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
+from resnetkit.tasks.wrapping import Wrapping
 
 Augmentation = Literal["none", "flip"]
 """of a picture that is asked about: nothing, or its mirror image as well"""
@@ -22,30 +22,12 @@ def asked_with(augmentation: Augmentation, classifier: Classifier) -> Classifier
 
 
 @final
-class Mirrored:
+class Mirrored(Wrapping):
     """A `Classifier` that gives the mean of another's probabilities for an image and for its mirror image.
 
     Twice the work, for what a network that learnt from both disagrees about (Krizhevsky et al. 2012, section 4.1,
     averaged five crops and their mirror images).
     """
-
-    def __init__(self, classifier: Classifier) -> None:
-        self._classifier = classifier
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """The other's."""
-        return self._classifier.class_names
-
-    @property
-    def num_classes(self) -> int:
-        """The other's."""
-        return self._classifier.num_classes
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """The other's."""
-        return self._classifier.preprocess
 
     @property
     def description(self) -> str:

@@ -7,41 +7,22 @@ from typing import final
 
 import numpy as np
 
-from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.tasks.contract import Classifier, Pixels, Probabilities
 from resnetkit.tasks.memory import in_pieces, is_out_of_memory, smaller_pieces
+from resnetkit.tasks.wrapping import Wrapping
 
 Shortage = Callable[[int, int], None]
 """told how many images at once were too many, and how many are computed at once from then on"""
 
 
 @final
-class Sparing:
+class Sparing(Wrapping):
     """A `Classifier` that computes as many images at once as fit into memory; what fitted is remembered."""
 
     def __init__(self, classifier: Classifier, tell: Shortage = lambda tried, most: None) -> None:
-        self._classifier, self._tell = classifier, tell
+        super().__init__(classifier)
+        self._tell = tell
         self._most: int | None = None
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """The other's."""
-        return self._classifier.class_names
-
-    @property
-    def num_classes(self) -> int:
-        """The other's."""
-        return self._classifier.num_classes
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """The other's."""
-        return self._classifier.preprocess
-
-    @property
-    def description(self) -> str:
-        """The other's."""
-        return self._classifier.description
 
     def __call__(self, pixels: Pixels) -> Probabilities:
         """Probabilities `N,classes` of uint8 images `N,h,w,C`. Raises OutOfMemory where not even one fits."""
