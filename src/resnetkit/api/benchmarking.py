@@ -14,11 +14,12 @@ from torch import Tensor
 
 from resnetkit.api.describing import describe
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.cores import usable_cores
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.backends.artefacts import processor, version_of
-from resnetkit.deployment.backends.lanes import Lanes, Mode, usable_cores
+from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
 from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed, meaning_of
 from resnetkit.deployment.choosing import opened

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from resnetkit.checkpoints.modelfile import ModelCard
-from resnetkit.deployment.backends.lanes import usable_cores
+from resnetkit.cores import usable_cores
 
 Result = TypeVar("Result")
 

@@ -1,8 +1,9 @@
 """How the cores are shared out: all of them on one batch, or a few on each of several batches."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal
+
+from resnetkit.cores import usable_cores
 
 Mode = Literal["latency", "throughput"]
 
@@ -23,8 +24,3 @@ class Lanes:
         """
         cores = cores or usable_cores()
         return cls(1, cores) if mode == "latency" else cls(cores, 1)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

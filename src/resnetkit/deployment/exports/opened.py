@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.tasks import Task
+from resnetkit.cores import usable_cores
 from resnetkit.data.decode import Pixels
 from resnetkit.data.preparing import prepare
 from resnetkit.deployment.exports.card import KEY, ExportCard, read_card
@@ -142,7 +143,7 @@ def onnx_session(content: bytes, threads: int | None = None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong comes as an exception
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or usable_cores()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
