@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.building import Backend, build
 from resnetkit.deployment.choosing import Work, choose
@@ -171,6 +172,19 @@ def test_a_probe_takes_what_is_quickest_and_remembers_it(opened: OpenedModel, pi
     remember(name, found[0])
     assert remembered(opened, choices, mode="latency", batch_size=48)[1] == found[0]
     assert remembered(opened, choices, mode="throughput", batch_size=48)[1] is None
+
+
+def test_much_work_is_probed_once(opened: OpenedModel, pixels: np.ndarray) -> None:
+    asked = []
+
+    def sample(_: Preprocess) -> np.ndarray:
+        asked.append(1)
+        return pixels
+
+    much = Work(10**9, sample)
+    first = choose(opened, work=much, batch_size=40).classifier.description
+    again = choose(opened, work=much, batch_size=40).classifier.description
+    assert (again, len(asked)) == (first, 1)
 
 
 def test_little_work_is_not_worth_a_probe(opened: OpenedModel, pixels: np.ndarray) -> None:

@@ -61,6 +61,18 @@ def test_another_input_than_the_metadata_says_is_refused(model_file: Path, onnx_
         open_exported(path)
 
 
+def test_numbers_outside_the_file_are_not_looked_for(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An ONNX file may name another file for its numbers: a stranger's would read what lies on this machine."""
+    import onnx
+
+    strange = tmp_path / "model.onnx"
+    onnx.save(onnx.load(onnx_file), strange, save_as_external_data=True, location="numbers.bin", size_threshold=0)
+    assert (tmp_path / "numbers.bin").stat().st_size > 0
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_exported(strange)
+
+
 @pytest.mark.parametrize(
     ("answer", "passed"),
     [

@@ -100,6 +100,8 @@ def test_a_tensor_file_is_the_bare_network(model_file, exports, name):
         with torch.no_grad():
             wanted = network(x).numpy()
         assert np.abs(model.run(x.numpy()) - wanted).max() < 1e-4 * np.abs(wanted).max()
+    with pytest.raises(InvalidArgument, match=r"takes pictures of \(32, 32\) alone"):
+        model.probabilities(np.zeros((1, 32, 40, 3), np.uint8))
 
 
 @pytest.mark.parametrize("case", [

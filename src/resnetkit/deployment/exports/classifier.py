@@ -84,7 +84,4 @@ def restated(model: ExportedModel, stated: Stated | None) -> ExportedModel:
         raise InvalidArgument(
             f"{model.path} carries its network and preprocessing inside: state these when exporting, not here"
         )
-    names = stated.class_names
-    if names is None or len(names) != model.card.num_classes:
-        raise InvalidArgument(f"{len(names or ())} class names were given for {model.card.num_classes} classes")
-    return model.with_card(replace(model.card, class_names=names))
+    return model.with_card(replace(model.card, class_names=stated.class_names))
