@@ -100,6 +100,17 @@ def test_without_its_network_it_is_held_to_what_was_measured(apart: Path, model_
     assert rk.verify(apart, "digits").alone.measured_top1 is None  # nobody measured the test part
 
 
+def test_only_these_very_pictures_were_measured(apart: Path):
+    card = open_exported(apart).card
+    data, top1 = card.training["data"]["fingerprint"], card.scores["val"]["top1"]
+    asked = [(data, "val", 144), ("other data", "val", 144), (data, "val", 143), (data, "test", 144)]
+    assert [card.measured(*pictures) for pictures in asked] == [top1, None, None, None]
+    report = {"fingerprint": "q", "acceptance_split": "val", "acceptance": {"n": 10, "top1": 0.5}}
+    card = replace(card, quantisation=report)
+    asked = [("q", "val", 10), ("q", "val", 11), ("q", "test", 10), ("other data", "val", 10)]
+    assert [card.measured(*pictures) for pictures in asked] == [0.5, None, None, None]
+
+
 def test_less_than_was_measured_is_an_objection(apart: Path, capsys: pytest.CaptureFixture[str]):
     def better(values: dict) -> dict:
         return {**values, "scores": {"val": {**values["scores"]["val"], "top1": 1.2}}}

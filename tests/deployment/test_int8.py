@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -122,6 +123,20 @@ def test_sums_overflow_on_no_processor(name: str):
     weights = int8_weights(quantised)
     assert len(weights) == 3
     assert all(60 < np.abs(array.astype(int)).max() <= 64 for array in weights)  # for processors with VNNI
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_each_filter_has_a_range_of_its_own(name: str):
+    # A network's filters differ in size, most of all after its batch norms are folded in.
+    layers = [nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)]
+    with torch.no_grad():
+        layers[0].weight.mul_(torch.tensor([1.0, 0.3, 0.1, 0.01]).view(-1, 1, 1, 1))
+    card = ModelCard(row=rk.architecture("resnet20"), num_classes=2, preprocess=Preprocess.for_size(8))
+    kind = FORMATS[name]
+    grey = np.full((1, 3, 8, 8), 0.5, np.float32)
+    quantised = kind.quantised(kind.convert(nn.Sequential(*layers), card, "tensor"), [grey])
+    (filters,) = (array for array in int8_weights(quantised) if array.ndim == 4)
+    assert np.abs(filters.astype(int)).max((1, 2, 3)).min() > 60
 
 
 def int8_weights(model: Any) -> list[np.ndarray]:
