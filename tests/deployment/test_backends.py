@@ -16,6 +16,7 @@ from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.opening import OpenedModel, open_model
 from resnetkit.deployment.predictor import Failure, Prediction, Predictor
 from resnetkit.deployment.probing import Bound, Choice, candidates, ever_chosen, probe, remember, remembered
+from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument, MissingExtra
 from resnetkit.tasks.bf16 import has_native_bf16
 
@@ -52,6 +53,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def exact(opened: OpenedModel, pixels: np.ndarray) -> np.ndarray:
     return opened.classifier()(pixels)
+
+
+def test_a_bare_architecture_says_that_its_weights_are_random() -> None:
+    (note,) = open_model("resnet20").notes
+    assert "its weights are random" in note
+
+
+def test_what_is_stated_holds_for_a_model_file_and_a_run(digits_run: Path) -> None:
+    names = tuple("abcdefghij")
+    for spec in (digits_run, digits_run / "model.safetensors"):
+        card = open_model(spec, Stated(class_names=names, crop_mode="squash")).card
+        assert (card.class_names, card.preprocess.crop_mode) == (names, "squash")
+    with pytest.raises(InvalidArgument, match="2 class names"):
+        open_model(digits_run, Stated(class_names=("a", "b")))
 
 
 @pytest.mark.parametrize("mode", ["latency", "throughput"])

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -289,6 +290,29 @@ def test_a_graph_that_says_something_else_is_not_written(model_file, tmp_path, m
     with pytest.raises(ExportFailed, match="away from the network"):
         rk.export(model_file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_that_evaluate_would_not_agree_with_is_not_written(model_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("resnetkit.deployment.exports.graphs.chances", lambda logits, task: logits.softmax(1) * 0.9)
+    with pytest.raises(ExportFailed, match="away from evaluate's"):
+        rk.export(model_file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_old_graph_never_stands_beside_new_numbers(model_file, tmp_path, monkeypatch):
+    """Whoever loads both with OpenVINO alone compares no hashes."""
+    path = rk.export(model_file, tmp_path, format="openvino").path
+    move = os.replace
+
+    def ends(source, target) -> None:
+        if Path(source).suffix == ".xml":
+            raise OSError(errno.EIO, "the machine stops here")
+        move(source, target)
+
+    monkeypatch.setattr("resnetkit.deployment.exports.formats.os.replace", ends)
+    with pytest.raises(WriteFailed):
+        rk.export(model_file, path, format="openvino")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.bin"]
 
 
 @pytest.mark.parametrize(
