@@ -143,6 +143,8 @@ def onnx_session(content: bytes, threads: int | None = None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong comes as an exception
+    # Where a model of bytes looks for numbers that it says are in another file; unless told, in the current folder.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.intra_op_num_threads = threads or usable_cores()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
