@@ -145,7 +145,7 @@ def publish(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 "md5": hashlib.md5(content).hexdigest()
             }  # fmt: skip
             files.append(RemoteFile(url=server.url + path, size=old.size, **digest))
-        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=tuple(files)))  # type: ignore[arg-type]
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=tuple(files)))
         return tmp_path / "cache" / "data" / name
 
     return put

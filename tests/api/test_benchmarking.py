@@ -1,6 +1,5 @@
 """The benchmark measures what is there, says how near it comes to the limit, and calibrates int8 on real pictures."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,6 @@ def test_every_runtime_that_was_asked_for_is_measured(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("nncf") is None, reason="int8 needs the extra int8")
 def test_int8_is_calibrated_on_the_data(digits_run: Path) -> None:
     result = benchmark(
         digits_run, data="digits", batches=(16,), backends=("openvino",), precisions=("int8",), rounds=1, seconds=0.05

@@ -169,7 +169,7 @@ def test_weights_go_on_seeing_pictures_as_they_did_unless_it_is_said(
     if isinstance(recipe, str) and ":" in recipe:
         (tmp_path / "mine.yaml").write_text(recipe)
         words = {**words, "recipe": tmp_path / "mine.yaml"}
-    chosen = show_recipe(photos, model=own, **words).recipe  # type: ignore[arg-type]
+    chosen = show_recipe(photos, model=own, **words).recipe
     assert (chosen.crop_mode, pytest.approx(chosen.crop_share, abs=0.01), chosen.interpolation) == wanted
     assert show_recipe(photos, model="resnet20", recipe="torchvision-v2").recipe.crop_share == 224 / 232
 

@@ -29,7 +29,6 @@ def test_seeds_are_runs_of_their_own_with_mean_and_deviation(tmp_path: Path):
 
 
 def test_tensorboard_gets_the_numbers_of_the_metrics(tmp_path: Path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tracked(nobody, "tensorboard") as listener:

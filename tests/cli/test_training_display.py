@@ -25,7 +25,7 @@ def test_an_epochs_line_says_how_long_the_step_waited_for_images(capsys: pytest.
 def test_the_header_says_what_is_done_about_classes_of_unequal_size() -> None:
     def lines(images: tuple[int, ...], balance: str) -> str:
         plan = SimpleNamespace(recipe=replace(Recipe(), balance=balance), data=SimpleNamespace(class_names=("a", "b")))
-        return "\n".join(balance_lines(images, plan))  # type: ignore[arg-type]
+        return "\n".join(balance_lines(images, plan))
 
     assert lines((100, 300), "none") == ""
     assert "none: 10 images of b, 300 of a; --balance loss or sampler" in lines((300, 10), "none")

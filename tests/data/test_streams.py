@@ -78,7 +78,7 @@ def test_what_is_wrong_is_said_with_its_place(files: Source) -> None:
 
     def batches(length: int = 20, start_step: int = 0, **at_9: object) -> list[Batch]:
         odd = at_9.get("image", examples[9][0]), at_9.get("label", 0)
-        stream = IterableStream(lambda _: [*examples[:9], odd, *examples[10:]], length, 2)  # type: ignore[list-item]
+        stream = IterableStream(lambda _: [*examples[:9], odd, *examples[10:]], length, 2)
         return list(StreamLoader(stream, TRANSFORM, 8, seed=0, workers=2).batches(1, start_step))
 
     assert len(batches(length=12)) == 2, "more images than promised are left for the next time"

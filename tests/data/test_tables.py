@@ -82,7 +82,7 @@ def test_other_encodings_are_refused(tmp_path: Path) -> None:
 
 
 def test_parquet(make_folder: Make) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    import pyarrow
     from pyarrow import parquet
 
     folder = make_folder({".": 3})

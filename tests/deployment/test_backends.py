@@ -106,7 +106,7 @@ def test_bf16_says_the_same_within_the_bound(
 def test_compiled_it_gives_the_same(opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray) -> None:
     classifier = build(opened, "compile", "float32", Lanes.of("latency"))
     np.testing.assert_allclose(classifier(pixels), exact, atol=1e-5)
-    assert classifier.note is None  # type: ignore[attr-defined]
+    assert classifier.note is None
 
 
 def test_without_a_compiler_it_computes_uncompiled_and_says_so(

@@ -1,9 +1,16 @@
 """In what a network answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from resnetkit.tasks.classifier import whole_float32
+from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.tasks import classifier
+from resnetkit.tasks.classifier import TorchClassifier, whole_float32
 
 
 def test_an_answer_in_float32_is_not_in_tf32_on_a_gpu() -> None:
@@ -27,3 +34,28 @@ def test_a_failure_leaves_no_switch_turned() -> None:
 def test_on_other_devices_the_switch_is_left_alone() -> None:
     with whole_float32(torch.device("cpu")):
         assert torch.backends.cudnn.allow_tf32
+
+
+def test_the_network_answers_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU here: the switch is watched as if the network's device were one."""
+
+    @contextmanager
+    def as_on_a_gpu(_: torch.device) -> Iterator[None]:
+        with whole_float32(torch.device("cuda")):
+            yield
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+            self.seen: list[bool] = []
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.seen.append(torch.backends.cudnn.allow_tf32)
+            return self.weight.expand(len(images), 2)
+
+    monkeypatch.setattr(classifier, "whole_float32", as_on_a_gpu)
+    network = Watching()
+    ask = TorchClassifier(network, num_classes=2, class_names=None, preprocess=Preprocess.for_size(8))
+    ask(np.zeros((1, 8, 8, 3), np.uint8))
+    assert network.seen == [False]

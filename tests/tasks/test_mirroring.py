@@ -28,4 +28,4 @@ def test_an_image_and_its_mirror_image_get_the_same_answer_the_mean_of_both():
     assert asked_with("none", plain) is plain
     np.testing.assert_array_equal(asked_with("flip", plain)(images), mirrored(images))
     with pytest.raises(InvalidArgument, match="choose none or flip"):
-        asked_with("turn", plain)  # type: ignore[arg-type]
+        asked_with("turn", plain)

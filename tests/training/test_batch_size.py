@@ -45,7 +45,7 @@ def auto(output: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, **fiel
     monkeypatch.setattr(batch_size, "free_bytes", lambda: free)
     heard: list[Event] = []
     settings = {"epochs": 1, "deterministic": True, "batch_size": "auto", **fields}
-    run = train("digits", output=output, listener=heard.append, **settings).run  # type: ignore[arg-type]
+    run = train("digits", output=output, listener=heard.append, **settings).run
     [said] = [event.text for event in heard if isinstance(event, Remark) and "batch size auto" in event.text]
     return Plan.read(run / "recipe.yaml"), said
 

@@ -26,7 +26,7 @@ KINDS = (
 
 def a_network(name: str, **options: float) -> Network:
     torch.manual_seed(0)
-    network = build(ARCHITECTURES[name], num_classes=5, **options)  # type: ignore[arg-type]
+    network = build(ARCHITECTURES[name], num_classes=5, **options)
     for module in network.modules():  # zero gammas would hide what the last norm of a block does
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

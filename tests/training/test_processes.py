@@ -76,7 +76,7 @@ def test_two_processes_train_and_score_as_one_does(tmp_path: Path):
     assert process.returncode == 0, errors
     assert json.loads(output)["best"]["n"] == 144, "one process speaks, and every held-out image is scored once"
     assert Plan.read(tmp_path / "two" / "recipe.yaml").recipe.kernels == "torch"
-    train("digits", output=tmp_path / "one", deterministic=True, **FLAGS)  # type: ignore[arg-type]
+    train("digits", output=tmp_path / "one", deterministic=True, **FLAGS)
     for ours, theirs in zip(lines(tmp_path / "two"), lines(tmp_path / "one"), strict=True):
         for key in ("train_loss", "val_loss"):
             assert ours[key] == pytest.approx(theirs[key], rel=2e-3), key

@@ -60,7 +60,7 @@ def short_run(output: Path, said: list[str], **fields: object) -> Path:
             said.append(event.text)
 
     settings = {"epochs": 2, "batch_size": BATCH, "deterministic": True, "checkpoint_steps": 2, "listener": listen}
-    return train("digits", output=output, **{**settings, **fields}).run  # type: ignore[arg-type]
+    return train("digits", output=output, **{**settings, **fields}).run
 
 
 def newest(run: Path) -> dict[str, torch.Tensor]:
