@@ -17,7 +17,17 @@ def has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
         able = torch.cpu.get_capabilities()
-        return any(able.get(each, False) for each in _PROCESSORS) and any(each in limit.upper() for each in _UP_TO)
+        return any(able.get(each, False) for each in _PROCESSORS) and any(each in _limit() for each in _UP_TO)
     return False
+
+
+def has_bf16_tiles() -> bool:
+    """Whether this processor multiplies matrices of bf16 in one instruction (AMX), and oneDNN may use it."""
+    tiles = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    return tiles and any(each in _limit() for each in ("AMX", "ALL", "DEFAULT"))
+
+
+def _limit() -> str:
+    """The instruction set up to which oneDNN was told to go."""
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL").upper()

@@ -1,4 +1,5 @@
-"""A training step of a ResNet with batch norm, sum and ReLU as one operation on the processor.
+"""A training step of a ResNet with batch norm, sum and ReLU as one operation on the processor, and products for
+convolutions to few pixels.
 
     conv ─ bn ─ relu              becomes     conv ─ [bn·relu]
     conv ─ bn ─(+ shortcut)─ relu     becomes     conv ─ [bn·+·relu]
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from resnetkit.models.layers import NoShortcut
 from resnetkit.models.resnet import BasicBlock, Bottleneck, ResNet
 from resnetkit.training import kernels
+from resnetkit.training.small_maps import convolve, is_better_as_product
 
 
 def fused_forward(network: nn.Module, x: Tensor) -> Tensor:
@@ -38,6 +40,8 @@ def _through(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
             parts = parts[relu:]
         elif isinstance(part, BasicBlock | Bottleneck):
             x = _block(part, x)
+        elif type(part) is nn.Conv2d and is_better_as_product(part, x):
+            x = convolve(part, x)
         else:
             x = part(x)
     return x
