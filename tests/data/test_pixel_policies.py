@@ -99,7 +99,7 @@ def test_colour_jitter_is_uniform_and_in_any_order() -> None:
 def test_a_batch_is_jittered_to_the_bit_as_one_by_one(policy: ColourJitter, channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (200, 12, 9, channels), dtype=np.uint8)
     before = pixels.copy()
-    together = policy.batch(pixels, table(5, 200))
+    together = policy.batch(torch.from_numpy(pixels), torch.from_numpy(table(5, 200))).numpy()
     each = np.stack([policy.apply(*pair, FILL[:channels]) for pair in zip(pixels, table(5, 200), strict=True)])
     assert np.array_equal(together, each)
     assert (each != pixels).any(axis=(1, 2, 3)).mean() > 0.9

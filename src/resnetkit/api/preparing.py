@@ -233,6 +233,7 @@ def loaders(
     train = training_images(
         plan.recipe, plan.preprocess, dataset.split("train"),
         seed=plan.seed, share=(processes.rank, processes.count), workers=workers,
+        device=torch.device(local_device(plan.device)),
     )  # fmt: skip
     val = None
     if "val" in dataset.splits and len(dataset.split("val")):
@@ -257,6 +258,9 @@ def precision_of(network: Network, plan: Plan, images: TrainingImages, kernels: 
 
 def set_determinism(deterministic: bool) -> None:
     """Let torch use deterministic algorithms only, or any."""
+    if deterministic:
+        # Without a workspace of a fixed size cuBLAS has none, and torch refuses; read when cuBLAS is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
 
 

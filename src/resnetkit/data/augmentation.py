@@ -4,13 +4,14 @@ Photos are cut out at random and resized, small images are padded and shifted; b
 class. The numbers come as a row per sample (`randomness.uniform`), so that who computes it, and when, changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.colour_jitter import ColourJitter
@@ -66,6 +67,9 @@ class Unaugmented:
 
 Policy = RandomResizedCrop | PadAndCrop | Unaugmented
 
+ByChance = Callable[[Tensor, Tensor], Tensor]
+"""uint8 images `N,h,w,C` and float64 numbers `N,columns` on the same device → uint8 images of the same shape"""
+
 
 def policy_for(
     size: tuple[int, int], *, kind: Literal["auto", "photo", "small", "none"] = "auto", flip: bool = True
@@ -96,34 +100,55 @@ def train_transform(policy: Policy, preprocess: Preprocess, then: Sequence[Pixel
     return _Chain(cut, tuple(then), mean_colour(preprocess)) if then else cut
 
 
+def on_any_device(transform: Transform) -> ByChance | None:
+    """What a transform of `train_transform` does by chance, for images that are of its size and wherever they are.
+
+    None where that takes a processor: random resized crops and all policies but colours.
+    """
+    if isinstance(transform, _ShiftTransform):
+        return transform.shift
+    if isinstance(transform, _Chain) and isinstance(transform.cut, _ShiftTransform) and transform.only_colours:
+        shift, columns = transform.cut.shift, transform.cut.columns
+        return lambda images, numbers: transform.change(shift(images, numbers[:, :columns]), numbers)
+    return None
+
+
 @final
 class _Chain:
     """A cut, then policies that change pixels; each has columns of its own, so that one changes no other's choice."""
 
     def __init__(self, cut: Transform, then: tuple[PixelPolicy, ...], fill: tuple[int, ...]) -> None:
-        self._cut, self._fill = cut, fill
+        self.cut, self._fill = cut, fill
         ends = np.cumsum([cut.columns, *(policy.columns for policy in then)]).tolist()
         self._policies = [*zip(then, map(slice, ends, ends[1:]), strict=False)]
         self.columns = ends[-1]
         self.size = cut.size
 
     def __call__(self, pixels: Pixels, numbers: Numbers) -> Tensor:
-        image = self._cut(pixels, numbers[: self._cut.columns])
+        image = self.cut(pixels, numbers[: self.cut.columns])
         changed: Pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         for policy, columns in self._policies:
             changed = policy.apply(changed, numbers[columns], self._fill)
         return as_images(changed)[0]
 
     def batch(self, pixels: Pixels, numbers: Numbers) -> Tensor:
-        images = self._cut.batch(pixels, numbers[:, : self._cut.columns])
-        changed: Pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+        images = self.cut.batch(pixels, numbers[:, : self.cut.columns]).permute(0, 2, 3, 1).contiguous()
+        return self.change(images, torch.from_numpy(numbers)).permute(0, 3, 1, 2)
+
+    @property
+    def only_colours(self) -> bool:
+        return all(isinstance(policy, ColourJitter) and not policy.hue for policy, _ in self._policies)
+
+    def change(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """uint8 images `N,h,w,C` and float64 numbers → the same shape; on any device if `only_colours`."""
         for policy, columns in self._policies:
             theirs = numbers[:, columns]
             if isinstance(policy, ColourJitter):
-                changed = policy.batch(changed, theirs)
+                images = policy.batch(images, theirs)
             else:
-                changed = np.stack([policy.apply(*pair, self._fill) for pair in zip(changed, theirs, strict=True)])
-        return as_images(changed)
+                each = zip(images.numpy(), theirs.numpy(), strict=True)
+                images = torch.from_numpy(np.stack([policy.apply(*pair, self._fill) for pair in each]))
+        return images
 
 
 @final
@@ -171,16 +196,19 @@ class _ShiftTransform:
         return self.batch(pixels[None], numbers[None])[0]
 
     def batch(self, pixels: Pixels, numbers: Numbers) -> Tensor:
-        images = self._resize.batch(pixels).permute(0, 2, 3, 1).numpy()  # N,h,w,C
+        images = self._resize.batch(pixels).permute(0, 2, 3, 1)
+        return self.shift(images, torch.from_numpy(numbers)).permute(0, 3, 1, 2)
+
+    def shift(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """uint8 images `N,h,w,C` of the input's size and float64 numbers, both on any device → the same shape."""
         n, height, width, channels = images.shape
         pad_y, pad_x = (max(1, round(self.policy.share * side)) if self.policy.share else 0 for side in self.size)
-        padded = np.zeros((n, height + 2 * pad_y, width + 2 * pad_x, channels), np.uint8)
-        padded[:, pad_y : pad_y + height, pad_x : pad_x + width] = images
-        top = (numbers[:, 0] * (2 * pad_y + 1)).astype(np.int64)
-        left = (numbers[:, 1] * (2 * pad_x + 1)).astype(np.int64)
-        columns = np.tile(np.arange(width), (n, 1))
+        padded = F.pad(images, (0, 0, pad_x, pad_x, pad_y, pad_y))
+        top, left = (numbers[:, 0] * (2 * pad_y + 1)).long(), (numbers[:, 1] * (2 * pad_x + 1)).long()
+        every, down, across = (torch.arange(count, device=images.device) for count in (n, height, width))
+        columns = across.expand(n, -1)
         if self.policy.flip:
-            columns = np.where(numbers[:, 2:3] < 0.5, columns[:, ::-1], columns)
-        rows = np.arange(n)[:, None] * padded.shape[1] + top[:, None] + np.arange(height)
+            columns = torch.where(numbers[:, 2:3] < 0.5, columns.flip(1), columns)
+        rows = (every * padded.shape[1] + top)[:, None] + down
         which = rows[:, :, None] * padded.shape[2] + (left[:, None] + columns)[:, None, :]
-        return as_images(padded.reshape(-1, channels).take(which, axis=0))
+        return padded.reshape(-1, channels).index_select(0, which.flatten()).view(n, height, width, channels)

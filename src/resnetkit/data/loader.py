@@ -74,7 +74,7 @@ class Loader:
         yield from prepared(self._works(epoch, start_step), self.batch_size, self.workers)
 
     def _works(self, epoch: int, start_step: int) -> Iterator[Work]:
-        order = self._order(epoch)[: self._images_an_epoch()]
+        order = self.order(epoch)
         for start in range(start_step * self.batch_size, len(order), self.batch_size):
             whole = order[start : start + self.batch_size]
             own = share_of(len(whole), self.share)
@@ -85,6 +85,10 @@ class Loader:
 
     def _images_an_epoch(self) -> int:
         return images_an_epoch(len(self.source), self.batch_size, training=self.shuffle_seed is not None)
+
+    def order(self, epoch: int) -> Indices:
+        """The images of an epoch, as indices of the source."""
+        return self._order(epoch)[: self._images_an_epoch()]
 
     def _order(self, epoch: int) -> Indices:
         n = len(self.source)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from resnetkit.data.balancing import class_counts
 from resnetkit.data.batching import Batch
 from resnetkit.data.loader import Loader
+from resnetkit.data.resident import ResidentLoader
+
+Batches = Loader | ResidentLoader
 
 
 class TrainingImages(Protocol):
@@ -44,7 +47,7 @@ class GrowingImages:
     share of the training, the last one those after. The order of an epoch does not depend on the size.
     """
 
-    def __init__(self, loader_of: Callable[[int | None], Loader], sizes: Sequence[tuple[float, int | None]]) -> None:
+    def __init__(self, loader_of: Callable[[int | None], Batches], sizes: Sequence[tuple[float, int | None]]) -> None:
         self.begins = tuple(begin for begin, _ in sizes)
         self._loaders = tuple(loader_of(size) for _, size in sizes)
 
