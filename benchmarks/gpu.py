@@ -117,11 +117,11 @@ def step_results(arguments: argparse.Namespace) -> dict[str, object]:
     }  # fmt: skip
 
 
-def epochs_result(data: Path, arguments: argparse.Namespace) -> dict[str, object]:
+def epochs_result(data: Path, batch: int, arguments: argparse.Namespace) -> dict[str, object]:
     """Images/s of the recipe `fast` at 32 px: of whole steps, and of making the images alone, by either loader."""
     device, named = torch.device(arguments.device), RECIPES["fast"].recipe
     source = open_data(data, val_share=0).split("train")
-    recipe = replace(named, cutmix=0.0, early_sizes=(), early_until=(), flip=True)
+    recipe = replace(named, batch_size=batch, cutmix=0.0, early_sizes=(), early_until=(), flip=True)
     preprocess = Preprocess.for_size(32)
     network = create_model(str(recipe.model), num_classes=10).to(device, memory_format=torch.channels_last)
     optimiser, objective = Optimiser(network, recipe), Objective(recipe.loss, smoothing=recipe.label_smoothing)
@@ -196,7 +196,9 @@ def main() -> None:
         "device": torch.cuda.get_device_name(arguments.device) if on_gpu else "cpu",
         "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
         "step": step_results(arguments),
-        "epochs": epochs_result(arguments.cifar, arguments) if arguments.cifar else None,
+        "epochs": {
+            batch: epochs_result(arguments.cifar, batch, arguments) for batch in (128, 1024) if arguments.cifar
+        },
         "cifar": cifar_result(arguments.cifar, arguments) if arguments.cifar else None,
     }  # fmt: skip
     print(json.dumps(results, indent=2))

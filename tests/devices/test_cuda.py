@@ -21,6 +21,7 @@ from resnetkit.data.sources import ArraySource
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.objective import Objective
+from resnetkit.training.learner import Learner
 from resnetkit.training.optimisation import Optimiser
 from resnetkit.training.running import forward_of
 from resnetkit.training.step import add_gradients
@@ -68,6 +69,7 @@ def test_images_made_on_a_gpu_are_the_loaders_to_the_last_bit():
         assert torch.equal(ours.labels.cpu(), theirs.labels)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it calls itself, and of whole float32
 @pytest.mark.parametrize("kernels", ["torch", "compiled"])
 def test_a_step_on_a_gpu_has_the_processors_gradients(kernels: str):
     images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -122,6 +124,30 @@ def test_interrupted_on_a_gpu_and_resumed_it_ends_bit_for_bit_as_if_never_stoppe
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "lamb", "muon"])
+def test_a_learner_written_to_a_file_goes_on_on_a_gpu(kind: str):
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    recipe = Recipe(optimiser=kind, ema_decay=0.9, precision="float32", kernels="torch")
+    ends = []
+    for broken_off in (False, True):
+        torch.manual_seed(0)
+        learner = Learner(rk.create_model("resnet20", num_classes=10).to("cuda"), recipe)
+        for step in range(4):
+            if step == 2 and broken_off:
+                state = {key: tensor.cpu() for key, tensor in learner.state().items()}
+                learner = Learner(rk.create_model("resnet20", num_classes=10).to("cuda"), recipe)
+                learner.restore(state)
+            add_gradients(
+                learner.network, learner.optimiser, images, torch.arange(8), preprocess=Preprocess.for_size(16),
+                objective=Objective(recipe.loss), precision="float32",
+            )  # fmt: skip
+            learner.optimiser.step(0.01)
+            learner.stepped(step)
+        ends.append(learner.state())
+    for key, value in ends[0].items():
+        torch.testing.assert_close(ends[1][key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
 def test_the_largest_batch_is_found_by_trying(tmp_path: Path):
     result = rk.train("digits", device="cuda", epochs=1, batch_size="auto", output=tmp_path / "run")
     assert "batch_size:" in (result.run / "recipe.yaml").read_text()
@@ -160,3 +186,7 @@ def test_a_folder_is_predicted_on_a_gpu_as_on_the_processor(tmp_path: Path):
         for device in ("cpu", "cuda")
     ]
     assert texts[0].count("label") == texts[1].count("label") > 0
+
+
+def test_a_rate_is_found_on_a_gpu():
+    assert 1e-4 < rk.find_lr("digits", device="cuda", batch_size=128).suggestion < 10

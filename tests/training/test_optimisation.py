@@ -134,3 +134,20 @@ def test_restored_an_optimiser_goes_on_bit_for_bit(kind):
         optimiser.step(0.01)
     for name, wanted in stepped(recipe, steps=4).items():
         assert torch.equal(network.get_parameter(name), wanted), name
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "lamb", "muon"])
+def test_what_a_file_restores_is_where_the_parameters_are(kind):
+    # A device without numbers stands for a GPU: a checkpoint's tensors come from a file, and so from the processor.
+    recipe = Recipe(optimiser=kind)
+    network = a_network()
+    optimiser = Optimiser(network, recipe)
+    for name, gradient in gradients(network, 0).items():
+        network.get_parameter(name).grad = gradient
+    optimiser.step(0.01)
+    elsewhere = Optimiser(a_network().to("meta"), recipe)
+    elsewhere.restore(optimiser.state())
+    devices = {(key.split("/")[1], value.device.type) for key, value in elsewhere.state().items()}
+    counted_here = {("step", "cpu")} if kind == "lamb" else set()
+    assert {device for device in devices if device[1] != "meta"} == counted_here
+    assert devices - counted_here

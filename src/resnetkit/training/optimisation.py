@@ -89,7 +89,10 @@ class Optimiser:
         for key, value in state.items():
             name, slot = key.split("/")
             view = self._views[name]
-            self._engine_of[view].state[view][slot] = value.clone()
+            engine = self._engine_of[view]
+            # A file knows no device. Steps are counted where the parameters are by fused optimisers alone.
+            there = view.device if slot != "step" or engine.defaults.get("fused") else value.device
+            engine.state[view][slot] = value.to(there, copy=True)
 
 
 def learning_shares(network: nn.Module, layer_decay: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ for its kernels: a 3×3 convolution of 512 channels on one pixel takes ten times
 pixels that each output sees are laid side by side (im2col; Chellapilla et al. 2006, "High performance convolutional
 neural networks for document processing", section 3), which costs little here, and multiplied by the weights. Weights
 that only ever meet padding are left out: of 3×3 on one pixel the middle one stays. Sums are in float32, as before.
-Where it pays was measured: docs/decisions/0015.
+Where it pays was measured (docs/decisions/0015).
 """
 
 from dataclasses import dataclass
