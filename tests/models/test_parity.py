@@ -5,6 +5,7 @@ import torch
 
 from resnetkit.catalog.architectures import ARCHITECTURES, Vgg, architecture
 from resnetkit.models import build
+from resnetkit.models.preact import EvoNormS0, FilterResponseNorm
 
 GOLDEN_FILES = {
     "torchvision": "logits_torchvision.json",
@@ -12,6 +13,9 @@ GOLDEN_FILES = {
     "known": "architectures_timm.json",
 }
 TOLERANCE = 1e-9
+# These norms are defined in float32 whatever the images are, and processors round its sums in orders of their own: seen
+# 1.1e-7 between two.
+IN_FLOAT32 = (EvoNormS0, FilterResponseNorm)
 
 # timm keeps VGG's hidden layers as convolutions under names of its own.
 TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
@@ -32,8 +36,9 @@ def assert_same(network, golden, images):
         logits = network.eval()(images)
     expected = torch.tensor(golden["logits_0_15"], dtype=torch.float64)
     norm = torch.tensor(golden["norm"], dtype=torch.float64)
-    assert (logits[:, :16] - expected).norm() < TOLERANCE * expected.norm()
-    assert ((logits.norm(dim=1) - norm).abs() < TOLERANCE * norm).all()
+    tolerance = 1e-6 if any(isinstance(module, IN_FLOAT32) for module in network.modules()) else TOLERANCE
+    assert (logits[:, :16] - expected).norm() < tolerance * expected.norm()
+    assert ((logits.norm(dim=1) - norm).abs() < tolerance * norm).all()
 
 
 def test_torchvision(torchvision, timm_golden, golden_images, fill, key_digest):
