@@ -17,6 +17,7 @@ from resnetkit.data.sources import ArraySource
 from resnetkit.data.transforms import EvalTransform
 
 CPU = torch.device("cpu")
+SHIFT = PadAndCrop()
 
 
 def source(n: int = 301, channels: int = 3) -> ArraySource:
@@ -29,7 +30,7 @@ def both(
     of: ArraySource,
     *,
     side: int = 16,
-    policy: Policy = PadAndCrop(),  # noqa: B008 (a frozen row)
+    policy: Policy = SHIFT,
     then: Sequence[PixelPolicy] = (),
     **how: object,
 ) -> tuple[Loader, ResidentLoader]:

@@ -88,9 +88,6 @@ class Loader:
 
     def order(self, epoch: int) -> Indices:
         """The images of an epoch, as indices of the source."""
-        return self._order(epoch)[: self._images_an_epoch()]
-
-    def _order(self, epoch: int) -> Indices:
         n = len(self.source)
         if self.shuffle_seed is None:
             return np.arange(n)
@@ -99,7 +96,7 @@ class Loader:
             order = _drawn(self.weights, self.shuffle_seed, epoch)[order]
         if self.repeats > 1:
             order = np.repeat(order[: -(-n // self.repeats)], self.repeats)[:n]
-        return order
+        return order[: self._images_an_epoch()]
 
 
 def _drawn(weights: Weights, seed: int, epoch: int) -> Indices:
