@@ -14,7 +14,7 @@ GOLDEN_FILES = {
 }
 TOLERANCE = 1e-9
 # Its variance is defined in float32 whatever the images are, and processors add in orders of their own: seen 1.1e-7.
-TOLERANCE_OF_EVONORM = 1e-6
+TOLERANCE_OF_EVONORM = 3e-7
 
 # timm keeps VGG's hidden layers as convolutions under names of its own.
 TIMM_VGG = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}

@@ -201,3 +201,15 @@ def test_two_processes_that_build_at_once_both_work(tmp_path, monkeypatch) -> No
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [each.communicate()[0].strip() for each in started] == ["None", "None"]
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+def test_convolutions_to_one_pixel_are_computed_as_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+        asked.append(tuple(x.shape[1:]))
+        return conv(x)
+
+    monkeypatch.setattr(fusion, "convolve", convolve)
+    fused_forward(a_network("resnet18"), images(2, 24))  # 24×32 pixels: 1×1 behind the last halving
+    assert asked == [(256, 2, 2), (512, 1, 1), (512, 1, 1), (512, 1, 1)]
