@@ -87,11 +87,27 @@ def test_what_a_checkpoint_does_not_fit_is_refused_even_by_force(run: Path, pict
         resume(run, force=True, image_size=32)
     with pytest.raises(RunError, match=r"crop_mode: centre → pad.*--model"):
         resume(run, force=True, crop_mode="pad")
+    with pytest.raises(RunError, match=r"val_share: 0\.1 → 0\.25.*--model"):
+        resume(run, force=True, val_share=0.25)  # it would be scored on images that it has learnt from
     (pictures / "bird").mkdir()
     for number in range(6):
         Image.new("RGB", (16, 16), (number, 0, 0)).save(pictures / "bird" / f"{number}.png")
     with pytest.raises(RunError, match=r"class added: bird.*2 → 3 classes.*--model"):
         resume(run, force=True)
+
+
+def test_a_run_from_before_the_share_to_hold_out_was_the_recipes(tmp_path: Path, pictures: Path):
+    run = train(pictures, output=tmp_path / "run", epochs=1, batch_size=8, val_share=0.25, deterministic=True).run
+    path = run / "recipe.yaml"
+    values = yaml.safe_load(path.read_text())
+    del values["recipe"]["val_share"]
+    for each in (path, run / "checkpoint" / "recipe.yaml"):
+        each.write_text(yaml.safe_dump(values, sort_keys=False))
+    assert resume(run).val_n == 6
+    assert resume(run, val_share=0.25).val_n == 6
+    with pytest.raises(RunError, match=r"val_share: 0\.25 → 0\.1"):
+        resume(run, val_share=0.1)
+    assert train(recipe=path, output=tmp_path / "again").val_n == 6
 
 
 def test_a_field_that_no_recipe_has_is_named_first(run: Path):

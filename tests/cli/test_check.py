@@ -233,12 +233,12 @@ def test_names_of_all_kinds_survive_the_table(run_command, tmp_path: Path):
 
 
 def test_the_picture_shows_the_first_batch_itself(run_command, tmp_path: Path):
-    Path("still.yaml").write_text("augmentation: none\nflip: false\nbatch_size: 16\n")
+    Path("still.yaml").write_text("augmentation: none\nflip: false\nbatch_size: 16\nval_share: 0.3\n")
     code, _, err = run_command("check", "digits", "--show", "sheet.png", "--recipe", "still.yaml")
     assert (code, "sheet.png: what training would feed first" in err) == (0, True)
     with Image.open("sheet.png") as picture:
         sheet = np.array(picture.convert("L"))
-    train = open_data("digits").split("train")
+    train = open_data("digits", val_share=0.3).split("train")
     for place, index in enumerate(permutation("order", 0, 0, len(train))[:16]):
         y, x = 52 + place // 8 * (112 + 44), 16 + place % 8 * (112 + 8)
         np.testing.assert_array_equal(sheet[y + 7 : y + 112 : 14, x + 7 : x + 112 : 14], train.image(index)[..., 0])

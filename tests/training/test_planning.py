@@ -47,6 +47,18 @@ def test_images_are_mixed_where_there_is_time_for_it(tmp_path):
         assert Plan.read(run / "recipe.yaml").recipe.cutmix == alpha
 
 
+def test_a_published_recipe_holds_out_enough_to_choose_by_and_what_is_said_counts(tmp_path):
+    assert RECIPES["fast"].recipe.val_share == 0.02
+    fast = show_recipe("digits", recipe="fast").recipe
+    assert fast.val_share == 0.1, "a fiftieth of 1,437 images is too little"
+    assert show_recipe("digits", recipe="fast", val_share=0.02).recipe.val_share == 0.02
+    (tmp_path / "mine.yaml").write_text("epochs: 1\nval_share: 0.3\n")
+    first = train("digits", recipe=tmp_path / "mine.yaml", output=tmp_path / "first")
+    again = train(recipe=first.run / "recipe.yaml", output=tmp_path / "again")
+    less = train(recipe=first.run / "recipe.yaml", val_share=0.2, output=tmp_path / "less")
+    assert [each.val_n for each in (first, again, less)] == [431, 431, 287]
+
+
 def test_images_of_one_shade_are_divided_by_a_grey_level():
     black = ImageFacts(8, 8, ((0.0,), (0.0,)))
     known = Preprocess.for_size(8, mean=(0.5,), std=(0.25,))
@@ -75,10 +87,11 @@ def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
             **{key: tuple(value) for key, value in shown.to_dict().items() if isinstance(value, list)},
             "precision": "float32",
             "cutmix": 0.0,  # one epoch is no time for it
-            "kernels": choose_kernels("auto", create_model("resnet8_w64")),
+            "larger_models": (),
+            "kernels": choose_kernels("auto", create_model("resnet8_w48")),
         }
     )
-    assert Plan.read(result.run / "recipe.yaml").model.name == "resnet8_w64"
+    assert Plan.read(result.run / "recipe.yaml").model.name == "resnet8_w48"
 
 
 def test_weights_are_tuned_by_the_recipe_for_it_at_a_tenth_of_the_rate(tmp_path):

@@ -16,12 +16,14 @@ from resnetkit.catalog.recipes import RECIPES, NamedRecipe
 from resnetkit.checkpoints.modelfile import is_model_file
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.known import Progress
-from resnetkit.data.opening import open_data
+from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.scanning import scan
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan, is_plan, recipe_fields
 from resnetkit.training.planning import ImageFacts, default_model, default_recipe, own_fields, resolve_recipe
+
+_ENOUGH_HELD_OUT = 200  # images, of which the share that is right is known to 2 or 3 points
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ def show_recipe(
     base = named_recipe(recipe)
     start = None if model is None else named_model(published_name(model) if pretrained else model)
     if data is not None:
-        dataset = open_data(data, progress=progress)
+        dataset = open_data(data, val_share=0, progress=progress)
+        overrides["val_share"] = share_to_hold_out(base, overrides, len(dataset.split("train")))
+        dataset = with_validation(dataset, 0, overrides["val_share"])
         parts = [dataset.splits[part] for part in ("train", "val") if part in dataset.splits]
         total = sum(len(source) for source in parts)
         tell = (lambda done: progress("looking at the images", done, total)) if progress else None
@@ -135,6 +139,21 @@ def said(base: Base, start: Start | None, overrides: Mapping[str, Any]) -> dict[
     return {**(base.fields | own if base.published else own | base.fields), **overrides}
 
 
+def share_to_hold_out(base: Base, overrides: Mapping[str, Any], images: int) -> float:
+    """The share of `images` to choose the best epoch by: what somebody said, else a published recipe's.
+
+    A published recipe may hold out less than the usual tenth only where that is enough to choose by.
+
+    >>> small = Base({"val_share": 0.02}, published=True)
+    >>> [share_to_hold_out(small, {}, images) for images in (500, 5_000, 50_000)]
+    [0.1, 0.04, 0.02]
+    """
+    share: float = said(base, None, overrides).get("val_share", Recipe.val_share)
+    if base.published and "val_share" not in overrides:
+        share = max(share, min(Recipe.val_share, _ENOUGH_HELD_OUT / images))
+    return share
+
+
 def overridden(base: Base, start: Start | None, default: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     """The recipe with some fields replaced; where its batch size is, but not its rate, the rate follows."""
     recipe = recipe_from_dict({**default.to_dict(), **said(base, start, {})})
@@ -161,7 +180,9 @@ def choose(
     start = named or named_model(recipe.model or default_model(images))
     for_this = not base.published or "batch_size" in overrides
     recipe = resolve_recipe(recipe, images, dataset, weights=start.weights is not None, batch_stated=for_this)
-    return replace(recipe, model=start.name), start
+    # A network that somebody named stays, and so do weights.
+    stays = start.weights is not None or (named is not None and "larger_models" not in overrides)
+    return replace(recipe, model=start.name, larger_models=() if stays else recipe.larger_models), start
 
 
 def named_model(model: str | Path | Architecture) -> Start:

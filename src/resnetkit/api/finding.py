@@ -20,7 +20,6 @@ def find_lr(
     pretrained: bool = False,
     recipe: str | Path | Recipe | None = None,
     seed: int | None = None,
-    val_share: float | None = None,
     skip_broken: bool = False,
     cache: bool = False,
     deterministic: bool = False,
@@ -35,9 +34,8 @@ def find_lr(
     falls at no rate, and OutOfMemory.
     """
     prepared = prepare(
-        data, model=model, pretrained=pretrained, recipe=recipe, seed=seed, val_share=val_share,
-        skip_broken=skip_broken, cache=cache, deterministic=deterministic, device=device, workers=workers,
-        listener=listener, **fields,
+        data, model=model, pretrained=pretrained, recipe=recipe, seed=seed, skip_broken=skip_broken, cache=cache,
+        deterministic=deterministic, device=device, workers=workers, listener=listener, **fields,
     )  # fmt: skip
     with joined() as processes:
         if processes.count > 1:

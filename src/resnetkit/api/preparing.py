@@ -10,14 +10,22 @@ from typing import Any
 
 import torch
 
-from resnetkit.api.choosing import choose, former_plan, named_model, named_recipe, published_name, said
+from resnetkit.api.choosing import (
+    choose,
+    former_plan,
+    named_model,
+    named_recipe,
+    published_name,
+    said,
+    share_to_hold_out,
+)
 from resnetkit.api.loading import training_images
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
 from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
-from resnetkit.data.opening import check_share, open_data, with_validation
+from resnetkit.data.opening import open_data, with_validation
 from resnetkit.data.places import kept_in
 from resnetkit.data.scanning import Scan, scan
 from resnetkit.data.transforms import EvalTransform
@@ -76,7 +84,6 @@ def prepare(
     pretrained: bool = False,
     recipe: str | Path | Recipe | None = None,
     seed: int | None = None,
-    val_share: float | None = None,
     skip_broken: bool = False,
     cache: bool = False,
     deterministic: bool = False,
@@ -96,7 +103,6 @@ def prepare(
         data = former.data.source if data is None else data
         model = (former.model.weights or former.model.row) if model is None else model
         seed = former.seed if seed is None else seed
-        val_share = former.data.val_share if val_share is None else val_share
         device = former.device if device is None else device
         skip_broken = skip_broken or former.data.skip_broken
         cache = cache or former.data.cache_side is not None
@@ -112,22 +118,21 @@ def prepare(
     if seed < 0:
         raise InvalidArgument(f"seed {seed}: it is a whole number from 0")
     device = best_device(device)
-    val_share = 0.1 if val_share is None else val_share
-    check_share(val_share)
     dataset = open_data(data, val_share=0, progress=lambda *news: listener(Preparing(*news)))
     check_trainable(dataset)
+    overrides["val_share"] = share_to_hold_out(base, overrides, len(dataset.split("train")))
     cache_side = cached_side(said(base, chosen_model, overrides)) if cache else None
     found = dataset
     dataset, seen = inspect(dataset, skip_broken, cache_side, workers, listener)
     # What is held out is decided once the copies are known, so that none falls on both sides.
-    dataset = split(dataset, seed, val_share, seen.copies, seen.broken, listener)
+    dataset = split(dataset, seed, overrides["val_share"], seen.copies, seen.broken, listener)
     images = ImageFacts(seen.height, seen.width, seen.normalisation)
     chosen, start = choose(dataset, images, base, chosen_model, overrides)
     set_determinism(deterministic)
     plan = Plan(
         data=DataPlan(
             source=_source(data), fingerprint=dataset.fingerprint, class_names=dataset.class_names,
-            num_classes=dataset.num_classes, task=dataset.task, val_share=val_share, split_seed=seed,
+            num_classes=dataset.num_classes, task=dataset.task, val_share=chosen.val_share, split_seed=seed,
             skip_broken=skip_broken, cache_side=cache_side,
             together=seen.copies if dataset.val_from_train else (),
         ),

@@ -8,6 +8,7 @@ from typing import Any
 from resnetkit.api.training import TrainResult, train
 from resnetkit.errors import InvalidArgument
 from resnetkit.evaluation.scoring import Measure
+from resnetkit.training.plan import Plan
 from resnetkit.training.run import Run
 
 
@@ -45,10 +46,17 @@ def train_with_seeds(
         raise InvalidArgument(f"{seeds} seeds: a deviation needs two at least")
     folder = Run.create(output).path
     first = seed or 0
-    results = tuple(
-        train(*arguments, output=folder / f"seed-{each}", seed=each, **others) for each in range(first, first + seeds)
-    )
+    results: tuple[TrainResult, ...] = ()
+    for each in range(first, first + seeds):
+        results += (train(*arguments, output=folder / f"seed-{each}", seed=each, **others),)
+        others = others | _network_of(results[0])
     scores = [each.best_score for each in results if each.best_score is not None]
     if len(scores) < len(results):
         return SeedsResult(results, None, None)
     return SeedsResult(results, statistics.mean(scores), statistics.stdev(scores))
+
+
+def _network_of(result: TrainResult) -> dict[str, Any]:
+    """The network that a run took, for others to take: by the clock another might be chosen."""
+    model = Plan.read(Run(result.run).recipe).model
+    return {} if model.weights else {"model": model.row, "larger_models": ()}

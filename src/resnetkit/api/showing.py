@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from resnetkit.api.choosing import Start, choose, named_recipe
+from resnetkit.api.choosing import Start, choose, named_recipe, share_to_hold_out
 from resnetkit.api.loading import training_images
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.data.contact_sheet import contact_sheet
@@ -34,9 +34,11 @@ def show_training(
 
     `dataset` is not yet split; `copies` are groups of its training images, `broken` the names of those left out.
     """
-    dataset = with_validation(dataset, 0, 0.1, copies).without(broken)
+    base = named_recipe(recipe)
+    share = share_to_hold_out(base, fields, len(dataset.split("train")))
+    dataset = with_validation(dataset, 0, share, copies).without(broken)
     check_trainable(dataset)
-    chosen, start = choose(dataset, images, named_recipe(recipe), start, fields)
+    chosen, start = choose(dataset, images, base, start, {**fields, "val_share": share})
     chosen = with_passes(chosen, chosen.epochs)
     preprocess = preprocess_for(chosen, images, dataset.channels, start.known)
     source = dataset.split("train")

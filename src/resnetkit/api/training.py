@@ -10,13 +10,13 @@ from typing import Any
 
 from resnetkit.api.preparing import inspect, loaders, made_ready, new_network, prepare, set_determinism, split
 from resnetkit.api.resuming import continuation
+from resnetkit.api.timing import ready_in
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.data.dataset import DataSet
 from resnetkit.deployment.devices import best_device
 from resnetkit.errors import InvalidArgument
 from resnetkit.evaluation.scoring import Measure
-from resnetkit.training.duration import plan_budget
 from resnetkit.training.inventory import Inventory
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import Plan
@@ -77,7 +77,6 @@ def train(
     output: str | Path | None = None,
     kind: str = "train",
     seed: int | None = None,
-    val_share: float | None = None,
     skip_broken: bool = False,
     cache: bool = False,
     deterministic: bool = False,
@@ -107,19 +106,17 @@ def train(
     if minutes is not None and not 0 < minutes < math.inf:
         raise InvalidArgument(f"minutes is {minutes}: it must be more than 0")
     prepared = prepare(
-        data, model=model, pretrained=pretrained, recipe=recipe, seed=seed, val_share=val_share,
-        skip_broken=skip_broken, cache=cache, deterministic=deterministic, device=device, workers=workers,
-        listener=listener, **fields,
+        data, model=model, pretrained=pretrained, recipe=recipe, seed=seed, skip_broken=skip_broken, cache=cache,
+        deterministic=deterministic, device=device, workers=workers, listener=listener, **fields,
     )  # fmt: skip
     with joined() as processes:
-        ready = made_ready(prepared, workers, processes, listener)
-        network, plan, loader, val = ready.network, ready.plan, ready.train, ready.val
         if minutes is not None:
-            # Several processes count their steps out beforehand, as their clocks need not agree.
-            counted = replace(plan, deterministic=plan.deterministic or processes.count > 1)
-            plan = replace(plan, budget=plan_budget(minutes, network, counted, loader, val, began=began))
-        elif prepared.former is not None and fields.get("epochs") is None:
-            plan = replace(plan, budget=prepared.former.budget)
+            ready = ready_in(minutes, prepared, workers, processes, listener, began=began)
+        else:
+            ready = made_ready(prepared, workers, processes, listener)
+            if prepared.former is not None and fields.get("epochs") is None:
+                ready = replace(ready, plan=replace(ready.plan, budget=prepared.former.budget))
+        network, plan, loader, val = ready.network, ready.plan, ready.train, ready.val
         passes = plan.budget.steps / len(loader) if plan.budget else plan.recipe.epochs
         plan = replace(plan, recipe=with_passes(plan.recipe, passes))
         # What a probe chose in one process counts for all.

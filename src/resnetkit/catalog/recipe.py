@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import sqrt
 from typing import Any, Literal, get_args
 
+from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import CropMode, Interpolation
 from resnetkit.errors import InvalidArgument
 
@@ -47,8 +48,13 @@ class Recipe:
 
     model: str | None = None
     """the network, where none is named; None: resnet18 for photos, resnet20 for small images"""
+    larger_models: tuple[str, ...] = ()
+    """networks to take the place of `model`, the smallest first, where --minutes is enough for 110 epochs with them"""
     epochs: int = 30
     """passes over the training images"""
+    val_share: float = 0.1
+    """share of the training images held out to choose the best epoch, where the data has no part for it; a published
+    recipe's, if less than a tenth, is raised where it would be under 200 images"""
     early_stopping: int | None = None
     """end after this many epochs in a row without a better one on the validation part; None: train to the end"""
     batch_size: int | None = None
@@ -161,6 +167,7 @@ class Recipe:
             if value is not None and not value > 0:
                 raise InvalidArgument(f"{name} is {value}: it must be more than 0")
         for name in (
+            "val_share",
             "momentum",
             "label_smoothing",
             "balance_beta",
@@ -195,6 +202,8 @@ class Recipe:
                 f"early_sizes {self.early_sizes} and early_until {self.early_until}: each size, a share of "
                 "image_size, needs the share of the training up to which it is used"
             )
+        for name in self.larger_models:
+            architecture(name)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 near = difflib.get_close_matches(str(getattr(self, name)), choices, n=1)

@@ -151,10 +151,12 @@ _RSB_A3 = _rsb(
     "100 epochs at 160 pixels",
 )  # fmt: skip
 _FAST = NamedRecipe(
-    "small images in the fewest minutes, with a network made for it; give it --minutes",
+    "small images in the fewest minutes, with networks made for it; give it --minutes",
     Recipe(
-        model="resnet8_w64",
+        model="resnet8_w48",
+        larger_models=("resnet8_w64", "resnet8_w96"),
         epochs=30,
+        val_share=0.02,
         batch_size=128,
         lr=0.4,
         weight_decay=5e-4,

@@ -35,7 +35,6 @@ def train_command(
     resume: Path | None = None,
     force: Switch = False,
     seed: int | None = None,
-    val_share: float | None = None,
     skip_broken: Switch = False,
     cache: Switch = False,
     deterministic: Switch = False,
@@ -76,9 +75,6 @@ def train_command(
         those that the run began with, from the beginning of the epoch it is in.
     seed
         Of the split, the first weights and all that is random (default: 0).
-    val_share
-        Share of the training images held out to choose the best epoch, where the data has no part for it
-        (default: 0.1).
     skip_broken
         Leave out pictures that cannot be decoded, and say which, instead of stopping.
     cache
@@ -128,8 +124,8 @@ def train_command(
     else:
         settings: dict[str, Any] = {
             "model": model, "pretrained": pretrained, "recipe": recipe, **vars(flags), "seed": seed,
-            "val_share": val_share, "skip_broken": skip_broken, "cache": cache, "deterministic": deterministic,
-            "device": device, "workers": workers,
+            "skip_broken": skip_broken, "cache": cache, "deterministic": deterministic, "device": device,
+            "workers": workers,
         }  # fmt: skip
         if find_lr:
             return _find(data, settings, flags, common)

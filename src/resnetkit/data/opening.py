@@ -45,7 +45,8 @@ def open_data(
     """
     if channels not in (None, 1, 3):
         raise InvalidArgument(f"{channels} channels: images are grey (1) or colour (3)")
-    check_share(val_share)
+    if not 0 <= val_share < 1:
+        raise InvalidArgument(f"val_share {val_share} is not a share of the training images between 0 and 1")
     parts, notes, known = _find(spec, progress)
     known_by = fingerprint(parts, next(iter(parts.values())).class_names)
     parts, more = _with_channels(parts, cast(Channels | None, channels))
@@ -61,12 +62,6 @@ def open_data(
         notes=(*notes, *more),
     )
     return with_validation(dataset, seed, val_share)
-
-
-def check_share(val_share: float) -> None:
-    """InvalidArgument unless it is a share of the training images that can be held out."""
-    if not 0 <= val_share < 1:
-        raise InvalidArgument(f"val_share {val_share} is not a share of the training images between 0 and 1")
 
 
 def _find(

@@ -1,5 +1,6 @@
 """All that a run needs to be run again, resolved: nothing in it is left to be decided. Written as `recipe.yaml`."""
 
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class Plan:
             return cls(
                 data=DataPlan(**{**data, "class_names": None if names is None else tuple(names), "together": together}),
                 model=ModelPlan(**{**model, "row": row_from_dict(model["row"])}),
-                recipe=recipe_from_dict(values["recipe"]),
+                recipe=recipe_from_dict(_recipe_of(values)),
                 preprocess=Preprocess.from_dict(values["preprocess"]),
                 **{key: values[key] for key in ("seed", "device", "deterministic")},
                 budget=Budget(**values["budget"]) if values.get("budget") else None,
@@ -133,9 +134,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def recipe_fields(path: Path) -> dict[str, Any]:
     """The recipe's fields in a YAML file: those of a run's whole `recipe.yaml`, or a few written by hand."""
     values = read_yaml(path)
-    chosen = values["recipe"] if isinstance(values.get("recipe"), dict) else values
+    chosen = _recipe_of(values) if isinstance(values.get("recipe"), dict) else values
     recipe_from_dict(chosen)  # unknown names and impossible values raise here
     return dict(chosen)
+
+
+def _recipe_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's fields in a run's `recipe.yaml`. The first runs had `val_share` beside the data alone."""
+    data = values.get("data")
+    beside = {"val_share": data["val_share"]} if isinstance(data, dict) and "val_share" in data else {}
+    return {**beside, **values["recipe"]}
 
 
 def is_plan(path: Path) -> bool:

@@ -20,6 +20,8 @@ _FEW = 1000  # images, from which batch norm learns no better statistics than it
 # The peak rate at 128 images a step (docs/decisions/0003 for sgd); with other batches as `Recipe.with_batch` says.
 _RATE_AT_128: Mapping[OptimiserKind, float] = {"sgd": 0.2, "adamw": 1e-3, "lamb": 5e-3 / 4, "muon": 1e-3}
 _PASSES_FOR_CUTMIX = 60  # over 10,000 small images, 32 are too few and 106 are enough (docs/decisions/0011)
+PASSES_FOR_LARGER = 110
+"""epochs from which a larger network is worth its time; with less a smaller one learns more (docs/decisions/0011)"""
 _TUNED = 0.1  # of that, where a network starts from weights that are good already
 
 
@@ -77,12 +79,13 @@ def resolve_recipe(
 def with_passes(recipe: Recipe, passes: float) -> Recipe:
     """The recipe for so many passes over the images: with CutMix where they pay for it, if that was left open.
 
+    The network is known by then, and no other takes its place.
+
     >>> [with_passes(Recipe(cutmix=None), passes).cutmix for passes in (30, 80)]
     [0.0, 1.0]
     """
-    if recipe.cutmix is not None:
-        return recipe
-    return replace(recipe, cutmix=1.0 if passes >= _PASSES_FOR_CUTMIX else 0.0)
+    mixed = 1.0 if passes >= _PASSES_FOR_CUTMIX else 0.0
+    return replace(recipe, cutmix=mixed if recipe.cutmix is None else recipe.cutmix, larger_models=())
 
 
 def preprocess_for(
