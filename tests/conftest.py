@@ -1,9 +1,11 @@
 """What all tests share: one thread each, as two test processes run side by side, and where real data lies."""
 
+import ctypes
 import functools
 import hashlib
 import http.server
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,19 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("RESNETKIT_REAL_DATA is unset: it names the folder of real images and trained weights")
     return Path(folder)
+
+
+@pytest.fixture
+def without_privileges() -> Callable[[], None]:
+    """A `preexec_fn` that makes even root obey file permissions: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH go."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("drops Linux capabilities to make root obey permissions")
+
+    def drop() -> None:
+        for capability in (1, 2):
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+    return drop
 
 
 @pytest.fixture(scope="session")

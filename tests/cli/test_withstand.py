@@ -1,6 +1,5 @@
 """What a run must withstand: each a clear line that says what to do, exit code 1, nothing lost."""
 
-import ctypes
 import json
 import os
 import pickle
@@ -117,16 +116,7 @@ def test_an_output_that_cannot_be_made(run_command, tmp_path: Path):
     assert "--output" in err
 
 
-def without_privileges() -> None:
-    """Make even root obey file permissions, from the next exec on: drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
-    for capability in (1, 2):
-        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
-
-
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="drops a Linux capability to make root obey permissions"
-)
-def test_no_permission(tmp_path: Path):
+def test_no_permission(tmp_path: Path, without_privileges):
     data = folder_of(tmp_path / "data", cat=4, dog=4)
     (data / "dog" / "1.png").chmod(0)
     done = subprocess.run(

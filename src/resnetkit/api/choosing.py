@@ -23,7 +23,8 @@ from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan, is_plan, recipe_fields
 from resnetkit.training.planning import ImageFacts, default_model, default_recipe, own_fields, resolve_recipe
 
-_ENOUGH_HELD_OUT = 200  # images, of which the share that is right is known to 2 or 3 points
+ENOUGH_HELD_OUT = 200
+"""images, of which the share that is right is known to 2 or 3 points"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def share_to_hold_out(base: Base, overrides: Mapping[str, Any], images: int) -> 
     """
     share: float = said(base, None, overrides).get("val_share", Recipe.val_share)
     if base.published and "val_share" not in overrides:
-        share = max(share, min(Recipe.val_share, _ENOUGH_HELD_OUT / images))
+        share = max(share, min(Recipe.val_share, ENOUGH_HELD_OUT / images))
     return share
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnetkit.api.budgeting import ready_in
 from resnetkit.api.preparing import inspect, loaders, made_ready, new_network, prepare, set_determinism, split
 from resnetkit.api.resuming import continuation
-from resnetkit.api.timing import ready_in
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.data.dataset import DataSet

@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnetkit.api import timing
+from resnetkit.api import budgeting
+from resnetkit.api.choosing import ENOUGH_HELD_OUT
 from resnetkit.api.repeating import train_with_seeds
 from resnetkit.api.training import train
 from resnetkit.catalog.recipes import RECIPES
+from resnetkit.cli.recipe_flags import field_docs
 from resnetkit.errors import UnknownName
 from resnetkit.training.plan import Plan
+from resnetkit.training.planning import PASSES_FOR_LARGER
 from resnetkit.training.progress import Remark
 
 FAST = RECIPES["fast"].recipe
@@ -27,13 +30,13 @@ def network(run: Path) -> str | None:
     return Plan.read(run / "recipe.yaml").model.name
 
 
-@pytest.mark.parametrize(("passes", "chosen"), [(3, FAST.larger_models[-1]), (10**9, FAST.model)])
+@pytest.mark.parametrize(("passes", "minutes", "chosen"), [(3, 0.2, FAST.larger_models[-1]), (10**9, 0.05, FAST.model)])
 def test_the_largest_network_is_taken_that_the_time_is_enough_for(
-    few: Path, passes: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+    few: Path, passes: int, minutes: float, chosen: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(timing, "PASSES_FOR_LARGER", passes)
+    monkeypatch.setattr(budgeting, "PASSES_FOR_LARGER", passes)
     said: list[object] = []
-    run = train(few, recipe="fast", minutes=0.2, output=few.parent / "run", listener=said.append).run
+    run = train(few, recipe="fast", minutes=minutes, output=few.parent / "run", listener=said.append).run
     recipe = Plan.read(run / "recipe.yaml").recipe
     assert (network(run), recipe.model, recipe.larger_models) == (chosen, chosen, ())
     remarks = [each.text for each in said if isinstance(each, Remark) and "are enough for" in each.text]
@@ -41,7 +44,7 @@ def test_the_largest_network_is_taken_that_the_time_is_enough_for(
 
 
 def test_a_network_that_was_named_stays(few: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(timing, "PASSES_FOR_LARGER", 0)
+    monkeypatch.setattr(budgeting, "PASSES_FOR_LARGER", 0)
     run = train(few, recipe="fast", model="resnet8_w48", minutes=0.05, output=few.parent / "named").run
     assert network(run) == "resnet8_w48"
     runs = train_with_seeds(2, few, recipe="fast", model="resnet20", epochs=1, output=few.parent / "seeds").runs
@@ -56,10 +59,16 @@ def test_a_network_that_was_named_stays(few: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_seeds_of_one_training_share_a_network(few: Path, monkeypatch: pytest.MonkeyPatch):
     passes = iter([900, 700, 700, 20, 10])  # the machine is busier with the second seed
-    monkeypatch.setattr(timing, "_passes", lambda ready: next(passes))
+    monkeypatch.setattr(budgeting, "_passes", lambda ready: next(passes))
     options = {"recipe": "fast", "larger_models": ("resnet8_w64",), "minutes": 0.05}
     runs = train_with_seeds(2, few, **options, output=few.parent / "seeds").runs
     assert [network(each.run) for each in runs] == ["resnet8_w64", "resnet8_w64"]
+
+
+def test_the_flags_name_the_numbers_by_which_is_decided():
+    docs = field_docs()
+    assert str(PASSES_FOR_LARGER) in docs["larger_models"]
+    assert str(ENOUGH_HELD_OUT) in docs["val_share"]
 
 
 def test_a_larger_network_that_there_is_not_is_refused_at_once():
