@@ -43,6 +43,12 @@ def test_the_largest_network_is_taken_that_the_time_is_enough_for(
     assert [text.split()[-1] for text in remarks] == ([*FAST.larger_models] if chosen != FAST.model else [])
 
 
+def test_a_larger_network_that_proves_too_slow_is_not_taken(few: Path, monkeypatch: pytest.MonkeyPatch):
+    passes = iter([900, PASSES_FOR_LARGER - 1])
+    monkeypatch.setattr(budgeting, "_passes", lambda ready: next(passes))
+    assert network(train(few, recipe="fast", minutes=0.05, output=few.parent / "run").run) == FAST.model
+
+
 def test_a_network_that_was_named_stays(few: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(budgeting, "PASSES_FOR_LARGER", 0)
     run = train(few, recipe="fast", model="resnet8_w48", minutes=0.05, output=few.parent / "named").run
