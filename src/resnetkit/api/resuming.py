@@ -15,11 +15,11 @@ from resnetkit.training.plan import Plan
 from resnetkit.training.run import Run
 
 _OWN_MATTER = ("data.", "device")  # data is compared as it is, wherever it lies; a device is no part of the answer
-_FIXED = (
+_NETWORK = (
     "model.", "larger_models", "preprocess.", "image_size", "test_size", "crop_share", "crop_mode", "interpolation",
-    "normalise_by", "layer_decay", "freeze", "head_epochs", "val_share",
+    "normalise_by", "layer_decay", "freeze", "head_epochs",
 )  # fmt: skip
-"""what the tensors of a checkpoint were made for, and what was held out of them: its best score is on those images"""
+"""what the tensors of a checkpoint were made for"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,12 @@ def continuation(
     if not of_data and not of_plan:
         return Continuation(plan, dataset)
     said = "; ".join([*of_plan.values(), *of_data])
-    fixed = [key for key in of_plan if key.startswith(_FIXED)]
+    if "val_share" in of_plan:
+        raise RunError(
+            f"{run.path} cannot be continued with this change: {said}. It has learnt from images that would be held "
+            "out, or its best score is on images that would not be: train anew with another --val-share"
+        )
+    fixed = [key for key in of_plan if key.startswith(_NETWORK)]
     if fixed or dataset.num_classes != begun.data.num_classes:
         why = of_plan[fixed[0]] if fixed else f"{begun.data.num_classes} → {dataset.num_classes} classes"
         raise RunError(
