@@ -136,7 +136,8 @@ def test_each_filter_has_a_range_of_its_own(name: str):
     grey = np.full((1, 3, 8, 8), 0.5, np.float32)
     quantised = kind.quantised(kind.convert(nn.Sequential(*layers), card, "tensor"), [grey])
     (filters,) = (array for array in int8_weights(quantised) if array.ndim == 4)
-    assert np.abs(filters.astype(int)).max((1, 2, 3)).min() > 60
+    # With one range for all the smallest filter would be within 1; OpenVINO rounds ranges as small as its own to 59.
+    assert np.abs(filters.astype(int)).max((1, 2, 3)).min() > 50
 
 
 def int8_weights(model: Any) -> list[np.ndarray]:
