@@ -1,6 +1,8 @@
 """Several seeds, and numbers handed to a tracker: each with real short runs."""
 
 import json
+import os
+import signal
 import statistics
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 
 from resnetkit.api.repeating import train_with_seeds
 from resnetkit.api.training import train
-from resnetkit.errors import InvalidArgument
-from resnetkit.training.progress import nobody
+from resnetkit.errors import InvalidArgument, RunError
+from resnetkit.training.interruption import Interrupted
+from resnetkit.training.progress import Stepped, nobody
 from resnetkit.training.tracking import tracked
 
 SHORT = {"epochs": 1, "batch_size": 128, "precision": "float32"}
@@ -26,6 +29,28 @@ def test_seeds_are_runs_of_their_own_with_mean_and_deviation(tmp_path: Path):
     assert [run.run.name for run in result.runs] == ["seed-5", "seed-6"]
     with pytest.raises(InvalidArgument, match="two at least"):
         train_with_seeds(1, "digits")
+
+
+def test_seeds_go_on_where_they_were_interrupted(tmp_path: Path):
+    folder, said = tmp_path / "runs", []
+
+    def in_the_second(event: object) -> None:
+        said.append(str(event))
+        if isinstance(event, Stepped) and len([text for text in said if text.startswith("Began")]) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    settings = {**SHORT, "epochs": 2, "deterministic": True}
+    with pytest.raises(Interrupted):
+        train_with_seeds(2, "digits", output=folder, listener=in_the_second, **settings)
+    assert f"the same command with --output {folder}" in said[-1]
+    first = (folder / "seed-0" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(RunError, match=r"another training \(not the same: epochs\)"):
+        train_with_seeds(2, "digits", output=folder, **{**settings, "epochs": 3})
+    result = train_with_seeds(2, "digits", output=folder, **settings)
+    assert (folder / "seed-0" / "model.safetensors").stat().st_mtime_ns == first, "not trained again"
+    whole = train_with_seeds(2, "digits", output=tmp_path / "whole", **settings)
+    assert [run.best_score for run in result.runs] == [run.best_score for run in whole.runs]
+    assert result.mean_score == whole.mean_score
 
 
 def test_tensorboard_gets_the_numbers_of_the_metrics(tmp_path: Path):

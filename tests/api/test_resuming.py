@@ -1,15 +1,20 @@
 """A run goes on with what it began with, or says what is different."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors import safe_open
 
 from resnetkit.api.training import resume, train
+from resnetkit.data.opening import open_data, with_validation
 from resnetkit.errors import InvalidArgument, RunError
+from resnetkit.training.snapshot import _read, _write
 
 
 @pytest.fixture
@@ -28,6 +33,18 @@ def run(tmp_path: Path, pictures: Path) -> Path:
     return train(pictures, output=tmp_path / "run", epochs=2, batch_size=8, deterministic=True).run
 
 
+def _position(snapshot: Path) -> dict[str, Any]:
+    with safe_open(snapshot, framework="pt") as file:
+        position: dict[str, Any] = json.loads(file.metadata()["position"])
+        return position
+
+
+def _stand(snapshot: Path, **values: Any) -> None:
+    """Rewrite where a snapshot says that its run stands."""
+    tensors, position = _read(snapshot)
+    _write(snapshot.parent, tensors, replace(position, **values))
+
+
 def epochs(run: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -39,6 +56,60 @@ def test_what_is_different_about_the_images_is_said(run: Path, pictures: Path):
         resume(run)
     assert all(words in str(refused.value) for words in ("new.png", "3.png", "added", "gone", "--force"))
     assert resume(run, force=True).epochs == 2
+
+
+def test_a_picture_that_was_replaced_under_its_name_is_noticed(run: Path, pictures: Path):
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(pictures / "cat" / "0.png")
+    with pytest.raises(RunError, match=r"train: 1 image replaced by others \(cat/0\.png\)"):
+        resume(run)
+
+
+def test_other_images_choose_the_best_anew_and_say_what_was_learnt_from(run: Path, pictures: Path):
+    """The held-out images are drawn by their place among all, so a new first one moves some that were learnt from."""
+    held = with_validation(open_data(pictures, val_share=0), 0, 0.1).split("val")
+    before = {held.name(index) for index in range(len(held))}
+    Image.new("RGB", (16, 16), (60, 60, 60)).save(pictures / "cat" / "00.png")
+    dataset = with_validation(open_data(pictures, val_share=0), 0, 0.1).split("val")
+    learnt = {dataset.name(index) for index in range(len(dataset))} - before - {"cat/00.png"}
+    assert learnt, "the case that is tested"
+    said: list[str] = []
+    snapshot = max((run / "checkpoint").glob("step-*.safetensors"))
+    _stand(snapshot, best_epoch=0, best_score=2.0)  # better than all that can come
+    result = resume(run, force=True, epochs=3, listener=lambda event: said.append(getattr(event, "text", "")))
+    assert result.best_score is not None
+    assert result.best_score <= 1
+    assert any(f"warning: {len(learnt)} of the {len(dataset)} images" in text for text in said), said
+
+
+def test_what_was_slowed_down_begins_anew_when_it_is_changed(run: Path):
+    snapshot = max((run / "checkpoint").glob("step-*.safetensors"))
+    _stand(snapshot, rate=1 / 27, rollbacks=3, skipped=2)
+    resume(run, force=True, epochs=3, lr=0.01)
+    after = _position(max((run / "checkpoint").glob("step-*.safetensors")))
+    assert (after["rate"], after["rollbacks"], after["skipped"]) == (1.0, 0, 0)
+    assert (after["epoch"], after["progress"]) == (3, 1.0)
+
+
+def test_more_epochs_take_the_place_of_a_time(tmp_path: Path, pictures: Path):
+    run = train(pictures, output=tmp_path / "run", minutes=0.02, batch_size=8, deterministic=True).run
+    done = epochs(run)[-1]
+    assert resume(run, force=True, epochs=done + 2).epochs == done + 2
+    assert resume(run).epochs == done + 2, "and is so from then on"
+
+
+def test_the_split_is_not_edited(run: Path):
+    path = run / "recipe.yaml"
+    path.write_text(path.read_text().replace("split_seed: 0", "split_seed: 1"))
+    with pytest.raises(RunError, match=r"data\.split_seed: 0 → 1.*train anew"):
+        resume(run, force=True)
+
+
+def test_a_run_goes_on_on_another_device(run: Path):
+    for path in (run / "recipe.yaml", run / "checkpoint" / "recipe.yaml"):
+        path.write_text(path.read_text().replace("device: cpu", "device: cuda:7"))
+    with pytest.raises(InvalidArgument, match="cuda:7 cannot be used here"):
+        resume(run)
+    assert resume(run, device="cpu").epochs == 2
 
 
 def test_a_renamed_class_is_said(run: Path, pictures: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from resnetkit.cli import counting, main
 from resnetkit.cli.console import remarks
@@ -45,6 +46,19 @@ def test_every_verb_shows_a_download(
     with pytest.raises(SystemExit):
         main(["evaluate", run, "fashion-mnist"])
     assert "asking the model: 20 of 20" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_asked_about_is_counted_where_the_answers_are_not_seen(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(counting, "_SILENCE", 0.0)
+    for number in range(3):
+        Image.new("L", (8, 8), 40 * number).save(tmp_path / f"{number}.png")
+    for form in ("--json", "--jsonl", "--csv"):
+        with pytest.raises(SystemExit) as left:
+            main(["predict", str(digits_run), str(tmp_path), form])
+        assert left.value.code == 0
+        assert "predicting: 3 of 3" in capsys.readouterr().err
 
 
 def test_one_bar_at_a_time_on_a_terminal(

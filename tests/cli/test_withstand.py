@@ -196,3 +196,14 @@ def test_a_folder_is_evaluated_on_what_its_own_run_held_out(run_command, tmp_pat
     paint(tmp_path / "other" / "cat" / "new.png", 7)
     result = json.loads(run_command("evaluate", "run", "other", "--json")[1])
     assert (result["split"], result["n"]) == ("all", 41)
+
+
+def test_a_name_that_is_not_text_is_written_escaped(run_command, tmp_path: Path, digits_run: Path):
+    name = os.fsdecode(b"pictures/\xff.png")
+    os.mkdir("pictures")
+    Image.new("L", (8, 8), 60).save(tmp_path / "three.png")
+    os.rename(tmp_path / "three.png", name)
+    for form in ((), ("--csv",), ("--jsonl",)):
+        code, out, err = run_command("predict", digits_run, "pictures", *form)
+        assert code == 0, err
+        assert out.encode().count(b"ff.png") >= 1

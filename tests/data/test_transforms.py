@@ -88,6 +88,11 @@ def test_the_crop_is_the_middle() -> None:
     assert EvalTransform(row)(pixels).tolist() == [[[200, 200], [200, 200]]]
 
 
+def test_a_side_that_is_a_half_is_rounded_as_inside_exports() -> None:
+    """Half to even: 45 × 224 / 320 is 31.5, which 45 × (224 / 320) falls short of."""
+    assert Preprocess.for_size(224, crop_mode="pad").resized(320, 45) == (224, 32)
+
+
 def test_padding_is_the_mean_colour_on_both_sides() -> None:
     row = Preprocess.for_size(4, crop_mode="pad", mean=(1.0, 0.0, 0.2))
     padded = EvalTransform(row)(np.full((2, 4, 3), 90, np.uint8))

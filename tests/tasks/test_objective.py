@@ -39,7 +39,7 @@ def test_weights_count_classes_more_or_less():
     logits, weights = LOGITS.double().numpy(), np.array([1.0, 5.0, 0.5])
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     classes = np.array([1, 2])
-    wanted = -(weights[classes] * logs[[0, 1], classes]).sum() / weights[classes].sum()
+    wanted = -(weights[classes] * logs[[0, 1], classes]).mean()
     got = Objective("cross_entropy", weights=torch.tensor(weights, dtype=torch.float32))(LOGITS, torch.tensor(classes))
     np.testing.assert_allclose(float(got), wanted, rtol=1e-6)
 
@@ -48,3 +48,11 @@ def test_summed_over_classes_the_loss_is_that_of_all_answers_of_an_image():
     classes = torch.tensor([2, 0])
     mean, total = (Objective("bce", classes=how)(LOGITS, classes) for how in ("mean", "sum"))
     torch.testing.assert_close(total, 3 * mean)
+
+
+def test_weights_count_the_same_in_a_batch_of_one_and_as_shares():
+    objective = Objective("cross_entropy", weights=torch.tensor([1.0, 5.0, 0.5]), smoothing=0.1)
+    classes = torch.tensor([1, 2])
+    whole = objective(LOGITS, classes)
+    torch.testing.assert_close(whole, (objective(LOGITS[:1], classes[:1]) + objective(LOGITS[1:], classes[1:])) / 2)
+    torch.testing.assert_close(whole, objective(LOGITS, torch.eye(3)[classes]))

@@ -114,6 +114,12 @@ def test_norms_stand_still_where_weights_meet_few_images(images: int, frozen: bo
     assert resolve_recipe(recipe, DIGITS, few, weights=False).freeze_norm is False
 
 
+def test_a_test_size_alone_leaves_small_images_their_size_in_training():
+    data = open_data("digits")
+    assert resolve_recipe(Recipe(test_size=16), DIGITS, data).image_size == 8
+    assert resolve_recipe(Recipe(), DIGITS, data).image_size is None
+
+
 def test_a_test_size_of_its_own_is_the_models_and_training_has_the_other(tmp_path, monkeypatch):
     seen = []
     from resnetkit.training import stepping

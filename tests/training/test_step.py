@@ -59,7 +59,8 @@ def test_a_step_is_nesterov_on_the_smoothed_loss_of_normalised_pixels():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_a_batch_in_pieces_is_one_step_of_the_whole_batch():
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 5.0, 0.5, 2.0, 0.1])])
+def test_a_batch_in_pieces_is_one_step_of_the_whole_batch(weights: torch.Tensor | None):
     preprocess = Preprocess.for_size(16)
     images = torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8)
     labels = torch.tensor([0, 1, 2, 3, 4, 0, 1])
@@ -74,7 +75,7 @@ def test_a_batch_in_pieces_is_one_step_of_the_whole_batch():
         optimiser = Optimiser(network, Recipe(weight_decay=0.0))
         result = add_gradients(
             network, optimiser, images, labels, preprocess=preprocess,
-            objective=Objective("cross_entropy"), precision="float32", pieces=pieces,
+            objective=Objective("cross_entropy", weights=weights), precision="float32", pieces=pieces,
         )  # fmt: skip
         optimiser.step(0.1)
         assert result.images == 7

@@ -55,6 +55,11 @@ def predict(
     return predictor.stream(pictures)
 
 
+def count(sources: Iterable[str | Path]) -> int:
+    """How many pictures `predict` would be asked about."""
+    return sum(1 for _ in _pictures(sources))
+
+
 def _looked_ahead(sources: Iterable[str | Path]) -> tuple[list[str], Iterator[str]]:
     """The first thousands of pictures where they are known beforehand (a list or tuple), and all of them."""
     pictures = _pictures(sources)

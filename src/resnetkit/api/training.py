@@ -5,18 +5,20 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from resnetkit.api.budgeting import ready_in
 from resnetkit.api.preparing import inspect, loaders, made_ready, new_network, prepare, set_determinism, split
-from resnetkit.api.resuming import continuation
+from resnetkit.api.resuming import Continuation, continuation
 from resnetkit.catalog.architectures import Architecture
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.data.dataset import DataSet
 from resnetkit.deployment.devices import best_device
 from resnetkit.errors import InvalidArgument
 from resnetkit.evaluation.scoring import Measure
+from resnetkit.training.duration import progress_at
 from resnetkit.training.inventory import Inventory
 from resnetkit.training.loop import Outcome, fit
 from resnetkit.training.plan import Plan
@@ -24,6 +26,7 @@ from resnetkit.training.planning import with_passes
 from resnetkit.training.processes import is_first, joined
 from resnetkit.training.progress import Listener, Preparing, Remark, nobody
 from resnetkit.training.run import Run
+from resnetkit.training.running import choose_kernels
 from resnetkit.training.snapshot import restart_epoch
 
 
@@ -81,6 +84,7 @@ def train(
     cache: bool = False,
     deterministic: bool = False,
     checkpoint_steps: int | None = None,
+    checkpoint_minutes: float = 10.0,
     minutes: float | None = None,
     began: float | None = None,
     device: str | None = None,
@@ -99,12 +103,13 @@ def train(
     number of steps is fixed beforehand, so that the run can be repeated but only about keeps the time.
     `batch_size="auto"` takes the largest batch that fits into memory, and else computes the recipe's own in pieces.
     With `cache` files are decoded once and their pixels kept on disk, at the short side from which validation crops.
+    A checkpoint is written after each epoch, when the last one is `checkpoint_minutes` old, and after every
+    `checkpoint_steps` steps if given.
     Raises RunError, DataError and their kin; Interrupted on SIGINT and SIGTERM, after a checkpoint is written.
     """
     began = time.monotonic() if began is None else began
     listener = listener if is_first() else nobody
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise InvalidArgument(f"minutes is {minutes}: it must be more than 0")
+    _check_positive(minutes=minutes, checkpoint_steps=checkpoint_steps, checkpoint_minutes=checkpoint_minutes)
     prepared = prepare(
         data, model=model, pretrained=pretrained, recipe=recipe, seed=seed, skip_broken=skip_broken, cache=cache,
         deterministic=deterministic, device=device, workers=workers, listener=listener, **fields,
@@ -126,7 +131,8 @@ def train(
             _record(run, plan, prepared.found)
         outcome = fit(
             network, plan, run, loader, val,
-            checkpoint_steps=checkpoint_steps, began=began, processes=processes, listener=listener,
+            checkpoint_steps=checkpoint_steps, checkpoint_minutes=checkpoint_minutes, began=began,
+            processes=processes, listener=listener,
         )  # fmt: skip
         return _result(run, plan, outcome)
 
@@ -137,7 +143,9 @@ def resume(
     *,
     force: bool = False,
     checkpoint_steps: int | None = None,
+    checkpoint_minutes: float = 10.0,
     began: float | None = None,
+    device: str | None = None,
     workers: int | None = None,
     listener: Listener = nobody,
     **fields: Any,
@@ -146,9 +154,11 @@ def resume(
 
     Where the data, its classes or the recipe (its file, or `fields` given here) are not those the run began with,
     RunError says in what, unless `force`: then the run goes on with them from the beginning of the epoch it is in.
+    On another `device` than the one it was on, the numbers go on but for rounding.
     """
     began = time.monotonic() if began is None else began
     listener = listener if is_first() else nobody
+    _check_positive(checkpoint_steps=checkpoint_steps, checkpoint_minutes=checkpoint_minutes)
     existing = Run.existing(run)
     overrides = {key: value for key, value in fields.items() if value is not None}
     going_on = continuation(
@@ -164,21 +174,53 @@ def resume(
             plan = replace(plan, data=replace(plan.data, together=seen.copies))
     dataset = split(dataset, plan.data.split_seed, plan.data.val_share, plan.data.together, broken, nobody)
     set_determinism(plan.deterministic)
-    network = new_network(replace(plan, device=best_device(plan.device)))
+    moved = device is not None and device != plan.device
+    plan = replace(plan, device=best_device(device or plan.device))
+    network = new_network(plan)
     with joined() as processes:
-        if processes.count > 1:
-            plan = plan.with_machine(precision=plan.recipe.precision, kernels="torch")
+        if processes.count > 1 or moved:
+            plan = plan.with_machine(
+                precision=plan.recipe.precision, kernels=choose_kernels("auto", network, processes.count)
+            )
         loader, val = loaders(plan, dataset, workers, processes)
         if going_on.changes and processes.first:
             listener(Remark(f"note: continued by force with changes: {'; '.join(going_on.changes)}"))
-            restart_epoch(existing.checkpoint, len(loader), same_optimiser=going_on.same_optimiser)
+            if going_on.other_images:
+                _warn_of_learnt(going_on, dataset, listener)
+            restart_epoch(
+                existing.checkpoint, len(loader), same_optimiser=going_on.same_optimiser,
+                same_images=not going_on.other_images, progress=partial(progress_at, plan, len(loader)),
+            )  # fmt: skip
             _record(existing, plan, going_on.dataset)
         processes.told_by_first(None)  # the others wait until it is written
         outcome = fit(
             network, plan, existing, loader, val,
-            checkpoint_steps=checkpoint_steps, began=began, processes=processes, listener=listener,
+            checkpoint_steps=checkpoint_steps, checkpoint_minutes=checkpoint_minutes, began=began,
+            processes=processes, listener=listener,
         )  # fmt: skip
         return _result(existing, plan, outcome)
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidArgument(f"{name} is {value}: it must be more than 0")
+
+
+def _warn_of_learnt(going_on: Continuation, dataset: DataSet, listener: Listener) -> None:
+    """Of what is held out now, the images that the run has learnt from: a score on them says little."""
+    val = dataset.splits.get("val")
+    if val is None:
+        return
+    learnt = sum(val.name(index) in going_on.learnt for index in range(len(val)))
+    if learnt or not going_on.learnt:
+        many = f"{learnt} of the {len(val)}" if going_on.learnt else f"some of the {len(val)}"
+        listener(
+            Remark(
+                f"warning: {many} images that are held out now were learnt from before, so validation scores will be "
+                "too good: for a score to rely on give the data a val or test part of its own, or train anew"
+            )
+        )
 
 
 def _record(run: Run, plan: Plan, dataset: DataSet) -> None:

@@ -107,8 +107,10 @@ class Preprocess:
         if self.crop_mode == "squash":
             return self.size
         if self.crop_mode == "pad":
-            scale = min(self.size[0] / height, self.size[1] / width)
-            return max(1, round(height * scale)), max(1, round(width * scale))
+            # In whole numbers, as inside exports: 45 × (224 / 320) is less than 31.5, and 45 × 224 / 320 is it.
+            by_height = self.size[0] * width <= self.size[1] * height
+            to, of = (self.size[0], height) if by_height else (self.size[1], width)
+            return max(1, round(height * to / of)), max(1, round(width * to / of))
         short, long = min(height, width), max(height, width)
         exact = self.resize * long / short
         other = int(exact) if self.rounding == "floor" else round(exact)

@@ -50,6 +50,12 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_text_atomically(path: str | Path, text: str) -> None:
+    """`text` as UTF-8, as `write_atomically` writes."""
+    content = text.encode()
+    write_atomically(path, lambda temporary: _write(temporary, content))
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically; the tensors may lie on any device and in any memory format."""
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}

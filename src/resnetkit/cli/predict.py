@@ -2,14 +2,17 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from csv import writer as csv_writer
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from resnetkit.cli.console import percent, print_json, remarks, results
+from resnetkit.cli.counting import Counting
 from resnetkit.cli.flags import AskingFlags, Common, StatedFlags, Switch, stated_by
+from resnetkit.data.decode import printable
 from resnetkit.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ def predict_command(
     batch_size
         Images computed at once.
     """
-    from resnetkit.api.predicting import predict
+    from resnetkit.api.predicting import count, predict
     from resnetkit.deployment.predictor import Failure
 
     if common.json + csv + jsonl > 1:
@@ -65,8 +68,18 @@ def predict_command(
         remark=lambda text: remarks.print(f"note: {text}"),
     )  # fmt: skip
     show = _json if common.json else _csv if csv else _jsonl if jsonl else _lines
-    failed = sum(isinstance(each, Failure) for each in show(answers, top_k))
+    with Counting() as counting:
+        # On a terminal the answers themselves show how far it is.
+        if known and not sys.stdout.isatty():
+            answers = _counted(answers, partial(counting, "predicting", total=count(sources)))
+        failed = sum(isinstance(each, Failure) for each in show(answers, top_k))
     return 1 if failed else 0
+
+
+def _counted(answers: "Iterable[Answer]", tell: Callable[[int], None]) -> "Iterator[Answer]":
+    for done, answer in enumerate(answers, start=1):
+        yield answer
+        tell(done)
 
 
 def _expanded(sources: Iterable[str]) -> Iterator[str]:
@@ -84,14 +97,15 @@ def _expanded(sources: Iterable[str]) -> Iterator[str]:
 def _lines(answers: "Iterable[Answer]", k: int) -> "Iterator[Answer]":
     for answer in answers:
         values = answer.to_dict(k)
+        source = printable(values["source"])
         if "error" in values:
-            remarks.print(f"{values['source']}  error: {values['error']}", markup=False)
+            remarks.print(f"{source}  error: {values['error']}", markup=False)
         else:
             shown = values["predictions"]
             if "labels" in values:  # of several labels those that are there, however many
                 shown = answer.to_dict(len(values["labels"]))["predictions"] if values["labels"] else []
             said = "  ".join(f"{each['label']} {percent(each['score'])}" for each in shown) or "none of its classes"
-            results.print(f"{values['source']}  {said}", markup=False)
+            results.print(f"{source}  {said}", markup=False)
         yield answer
 
 
@@ -100,10 +114,12 @@ def _csv(answers: "Iterable[Answer]", k: int) -> "Iterator[Answer]":
     rows.writerow(["source", "rank", "label", "score", "error"])
     for answer in answers:
         values = answer.to_dict(k)
+        source = printable(values["source"])
         if "error" in values:
-            rows.writerow([values["source"], "", "", "", values["error"]])
+            rows.writerow([source, "", "", "", values["error"]])
         for rank, each in enumerate(values.get("predictions", ()), start=1):
-            rows.writerow([values["source"], rank, each["label"], f"{each['score']:.6f}", ""])
+            rows.writerow([source, rank, each["label"], f"{each['score']:.6f}", ""])
+        sys.stdout.flush()
         yield answer
 
 

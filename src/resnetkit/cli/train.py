@@ -39,6 +39,7 @@ def train_command(
     cache: Switch = False,
     deterministic: Switch = False,
     checkpoint_steps: int | None = None,
+    checkpoint_minutes: float = 10.0,
     seeds: int | None = None,
     track: Literal["tensorboard", "wandb", "mlflow"] | None = None,
     minutes: float | None = None,
@@ -84,8 +85,11 @@ def train_command(
         Repeat bit for bit: float32, no probe, deterministic algorithms.
     checkpoint_steps
         Also write a checkpoint every this many steps.
+    checkpoint_minutes
+        Write a checkpoint when the last one is this old, and after each epoch.
     seeds
-        Train this many times, with --seed, --seed + 1, …, and say mean and deviation of the best epochs' accuracies.
+        Train this many times, with --seed, --seed + 1, …, and say mean and deviation of the best epochs' accuracies;
+        each of them has all of --minutes.
     track
         Also write the run's numbers for tensorboard, wandb (offline unless a key and its server are there, or
         WANDB_MODE says) or mlflow (MLFLOW_TRACKING_URI, else into the run's folder), each an extra of its own:
@@ -94,7 +98,7 @@ def train_command(
         Time for the whole command, start and validation included; replaces --epochs, and the learning rate reaches
         zero as the time runs out (with --deterministic the steps are counted out beforehand).
     device
-        cpu, cuda or cuda:1 (default: a GPU if there is one).
+        cpu, cuda or cuda:1 (default: a GPU if there is one; with --resume the one that the run was on).
     workers
         Threads that decode pictures (default: one a core).
     """
@@ -114,12 +118,19 @@ def train_command(
     if show_recipe:
         return _show(data, model, pretrained, recipe, flags, common)
     if resume is not None:
-        if model is not None or recipe is not None or output is not None or minutes is not None or seed is not None:
-            raise InvalidArgument(f"--resume {resume} needs nothing else: the run knows its data, model and recipe")
+        begun_with = {
+            "--model": model, "--recipe": recipe, "--output": output, "--minutes": minutes, "--seed": seed,
+            "--seeds": seeds, "--pretrained": pretrained or None, "--skip-broken": skip_broken or None,
+            "--cache": cache or None, "--deterministic": deterministic or None,
+        }  # fmt: skip
+        if given := [flag for flag, value in begun_with.items() if value is not None]:
+            raise InvalidArgument(
+                f"--resume {resume} knows data, model and recipe from when the run began: leave out {', '.join(given)}"
+            )
         with TrainingDisplay(str(resume)) as display, tracked(display, track) as listener:
             result = continue_run(
-                resume, data, force=force, **vars(flags), checkpoint_steps=checkpoint_steps, workers=workers,
-                began=BEGAN, listener=listener,
+                resume, data, force=force, **vars(flags), checkpoint_steps=checkpoint_steps,
+                checkpoint_minutes=checkpoint_minutes, device=device, workers=workers, began=BEGAN, listener=listener,
             )  # fmt: skip
     else:
         settings: dict[str, Any] = {
@@ -129,7 +140,10 @@ def train_command(
         }  # fmt: skip
         if find_lr:
             return _find(data, settings, flags, common)
-        ways: dict[str, Any] = {"output": output, "checkpoint_steps": checkpoint_steps, "minutes": minutes}
+        ways: dict[str, Any] = {
+            "output": output, "checkpoint_steps": checkpoint_steps, "checkpoint_minutes": checkpoint_minutes,
+            "minutes": minutes,
+        }  # fmt: skip
         with TrainingDisplay(str(data)) as display, tracked(display, track) as listener:
             if seeds is not None:
                 return _show_seeds(train_with_seeds(seeds, data, **ways, listener=listener, **settings), common)

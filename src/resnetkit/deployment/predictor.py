@@ -162,6 +162,8 @@ class Predictor:
             return _name(picture), self._prepare(picture)
         except DataError as error:
             return _name(picture), str(error)
+        except MemoryError:
+            return _name(picture), "it is too large for the memory that is left"
 
 
 def pixels_for(preprocess: Preprocess, picture: Picture, resize: Resize = resize_with_pillow) -> Pixels:

@@ -22,7 +22,7 @@ class Objective:
     is both (Beyer et al. 2020, arXiv 2006.07159; Wightman et al. 2021, arXiv 2110.00476, section 3.2); its mean is
     over images and, as published, over classes; or their sum over `classes`, which many yes and no of a class each do
     not make smaller. `smoothing` gives that share of an answer to all classes alike. `weights` `classes` makes
-    classes count more or less.
+    classes count more or less, whatever else is in the batch.
 
     >>> import torch
     >>> Objective("cross_entropy")(torch.zeros(2, 4), torch.tensor([0, 3])).item() == torch.tensor(4.0).log().item()
@@ -39,7 +39,10 @@ class Objective:
         logits = logits.float()
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.loss == "cross_entropy":
-            return F.cross_entropy(logits, answers, weight=weights, label_smoothing=self.smoothing)
+            # Not torch's own mean, which divides by the weights of these very images: pieces of a batch would not add
+            # up to it, and of one image nothing would be left of its weight.
+            each = F.cross_entropy(logits, answers, weight=weights, label_smoothing=self.smoothing, reduction="none")
+            return each.mean()
         present = F.one_hot(answers, logits.shape[1]) if answers.ndim == 1 else answers > _PRESENT
         wanted = present.float() * (1 - self.smoothing) + self.smoothing / logits.shape[1]
         mean = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights)

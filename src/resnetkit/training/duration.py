@@ -128,6 +128,17 @@ def duration_of(plan: Plan, steps_an_epoch: int, *, began: float, spent: float, 
     return Clock(plan.budget, began=began, spent=spent)
 
 
+def progress_at(plan: Plan, steps_an_epoch: int, position: Position) -> float:
+    """The share of the schedule that is behind `position`, as the run is planned now: of its steps, or of its time.
+
+    For a run whose plan was changed; one that goes on as planned keeps what it counted.
+    """
+    if plan.budget is None or plan.deterministic:
+        total = steps_an_epoch * plan.recipe.epochs if plan.budget is None else plan.budget.steps
+        return min(1.0, position.global_step / total)
+    return min(1.0, position.spent / (60 * plan.budget.minutes))
+
+
 @dataclass(frozen=True)
 class _Measured:
     """Seconds of a step (the mean over the training), of a whole validation, and since `began`."""

@@ -11,7 +11,7 @@ from resnetkit.catalog.architectures import Architecture, row_from_dict, row_to_
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Kernels, Precision, Recipe, recipe_from_dict
 from resnetkit.catalog.tasks import Task
-from resnetkit.checkpoints.atomic import write_atomically
+from resnetkit.checkpoints.atomic import write_text_atomically
 from resnetkit.errors import InvalidArgument, RunError
 
 
@@ -92,7 +92,7 @@ class Plan:
         """Write it as YAML, atomically."""
         text = "# Everything this run needs to be run again: resnetkit train --recipe recipe.yaml\n"
         text += yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-        write_atomically(path, lambda temporary: _write_text(temporary, text))
+        write_text_atomically(path, text)
 
     @classmethod
     def read(cls, path: Path) -> "Plan":
@@ -149,10 +149,6 @@ def _recipe_of(values: Mapping[str, Any]) -> dict[str, Any]:
 def is_plan(path: Path) -> bool:
     """Whether this YAML file is the recipe of a whole run, data and network included."""
     return {field.name for field in fields(Plan) if field.default is MISSING} <= set(read_yaml(path))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _lists(values: dict[str, Any]) -> dict[str, Any]:

@@ -69,11 +69,18 @@ def resolve_recipe(
     return replace(
         recipe,
         batch_size=batch_size,
-        image_size=recipe.image_size or (None if images.small else _PHOTO_SIZE),
+        image_size=recipe.image_size or _learnt_size(recipe, images),
         augmentation=("small" if small else "photo") if recipe.augmentation == "auto" else recipe.augmentation,
         freeze_norm=(weights and train_images < _FEW) if recipe.freeze_norm is None else recipe.freeze_norm,
         flip=(dataset.flip if recipe.flip is None else recipe.flip) and recipe.augmentation != "none",
     )
+
+
+def _learnt_size(recipe: Recipe, images: ImageFacts) -> int | None:
+    """The side to learn from where none was stated; a test size of its own is not to change it."""
+    if not images.small:
+        return _PHOTO_SIZE
+    return min(images.height, images.width) if recipe.test_size else None
 
 
 def with_passes(recipe: Recipe, passes: float) -> Recipe:

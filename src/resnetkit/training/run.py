@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnetkit.checkpoints.atomic import write_atomically
+from resnetkit.checkpoints.atomic import write_text_atomically
 from resnetkit.errors import RunError, WriteFailed
 
 
@@ -96,17 +96,13 @@ class Run:
         lines = [line for line in self.read_metrics() if line["epoch"] <= epoch]
         lines.append({"epoch": epoch + 1, **values})
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_atomically(self.metrics, lambda temporary: _write_text(temporary, text))
+        write_text_atomically(self.metrics, text)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """One dictionary an epoch, oldest first; `epoch` counts from 1."""
         if not self.metrics.exists():
             return []
         return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _make(path: Path) -> None:

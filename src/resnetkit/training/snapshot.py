@@ -20,7 +20,8 @@ from resnetkit.checkpoints.atomic import write_tensors
 from resnetkit.errors import CheckpointError
 from resnetkit.training.learner import Learner
 
-_FORMAT = 1
+_FORMAT = 2
+_ALSO_READ = "1"  # where the hash is of the tensors' numbers alone
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ def restore_newest(folder: Path, learner: Learner, warn: Callable[[str], None]) 
     return Position()
 
 
-def restart_epoch(folder: Path, steps: int, *, same_optimiser: bool) -> None:
+def restart_epoch(
+    folder: Path, steps: int, *, same_optimiser: bool, same_images: bool, progress: Callable[[Position], float]
+) -> None:
     """Make of the newest intact snapshot one that stands at the beginning of its epoch of `steps` steps.
 
     For a run that goes on with other data or another recipe: what it learnt is kept, and what its optimiser remembers
-    if that is the `same_optimiser`, but not its place among images that are no longer the same.
+    if that is the `same_optimiser`, but neither its place among images that are no longer the same nor a rate that was
+    lessened because the loss was not finite. What is best is chosen anew where the held-out images are not the
+    `same_images`. `progress` says what share of the schedule is behind a position, as the run is planned now.
     """
     paths = sorted(folder.glob("step-*.safetensors"))
     for path in reversed(paths):
@@ -101,8 +106,19 @@ def restart_epoch(folder: Path, steps: int, *, same_optimiser: bool) -> None:
         kept = {key: value for key, value in tensors.items() if same_optimiser or not key.startswith("optimiser/")}
         fresh = replace(
             position, global_step=position.epoch * steps, steps_done=0, loss_sum=0.0, right=0, images=0, pieces=0,
-            finished=False,
+            finished=False, skipped=0, rollbacks=0, rate=1.0,
         )  # fmt: skip
+        if not same_images:
+            none = Position()
+            fresh = replace(
+                fresh,
+                best_epoch=none.best_epoch,
+                best_score=none.best_score,
+                best_loss=none.best_loss,
+                val_n=none.val_n,
+            )
+        behind = progress(fresh)
+        fresh = replace(fresh, progress=behind, epoch_progress=behind)
         written = _write(folder, kept, fresh)
         for old in set(paths) - {written}:
             old.unlink(missing_ok=True)
@@ -110,11 +126,8 @@ def restart_epoch(folder: Path, steps: int, *, same_optimiser: bool) -> None:
 
 
 def _write(folder: Path, tensors: dict[str, Tensor], position: Position) -> Path:
-    metadata = {
-        "format": str(_FORMAT),
-        "position": json.dumps(asdict(position)),
-        "sha256": _digest(tensors),
-    }
+    place = json.dumps(asdict(position))
+    metadata = {"format": str(_FORMAT), "position": place, "sha256": _digest(tensors, place)}
     path = folder / f"step-{position.global_step:08d}.safetensors"
     write_tensors(path, tensors, metadata)
     _read(path)  # proven before an older one goes; raises CheckpointError
@@ -128,17 +141,25 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error})") from error
-    if metadata.get("format") != str(_FORMAT):
-        raise CheckpointError(f"{path} has format {metadata.get('format')}, this version reads {_FORMAT}")
-    if metadata.get("sha256") != _digest(tensors):
+    version, place = metadata.get("format"), metadata.get("position", "")
+    if version not in (str(_FORMAT), _ALSO_READ):
+        raise CheckpointError(f"{path} has format {version}, this version reads {_ALSO_READ} and {_FORMAT}")
+    if metadata.get("sha256") != _digest(tensors, None if version == _ALSO_READ else place):
         raise CheckpointError(f"{path} is damaged (its content does not match its hash)")
-    return tensors, Position(**json.loads(metadata["position"]))
+    try:
+        return tensors, Position(**json.loads(place))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged (it does not say where the run stands: {error})") from error
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def _digest(tensors: dict[str, Tensor], place: str | None) -> str:
+    """Of what the file holds: the tensors with their types and shapes, and the place in the run."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode())
+        if place is not None:
+            digest.update(f" {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())
         content: NDArray[np.uint8] = tensors[key].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         digest.update(content.data)
+    digest.update((place or "").encode())
     return digest.hexdigest()
