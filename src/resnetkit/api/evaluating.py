@@ -14,7 +14,7 @@ from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Scores, probabilities
 from resnetkit.evaluation.several import SeveralScores, judge
 from resnetkit.tasks.labels import match_labels
-from resnetkit.tasks.mirroring import Augmentation, asked_with
+from resnetkit.tasks.views import Augmentation, asked_with
 
 
 @dataclass(frozen=True)

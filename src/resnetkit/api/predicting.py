@@ -15,7 +15,7 @@ from resnetkit.deployment.predictor import Failure, Prediction, Predictor, pixel
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError, UndecodableImage
 from resnetkit.tasks.contract import Pixels
-from resnetkit.tasks.mirroring import Augmentation
+from resnetkit.tasks.views import Augmentation
 
 _LOOK_AHEAD = 4096
 

@@ -32,8 +32,9 @@ class Common:
 class AskingFlags:
     """How a model is asked about pictures: by what, in what, where, and how often. `vars` of it are api's arguments."""
 
-    tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time."""
+    tta: Literal["none", "flip", "shifts"] = "none"
+    """Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time; shifts
+    of both also moved to either side by a thirty-second (a pixel of 32), in six times the time."""
     backend: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto"
     """What computes: auto tries those that are installed, when there is much to do, and remembers the quickest."""
     precision: Literal["float32", "bf16", "auto"] = "float32"

@@ -21,7 +21,7 @@ from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
 from resnetkit.tasks.contract import Classifier
-from resnetkit.tasks.mirroring import Augmentation, asked_with
+from resnetkit.tasks.views import Augmentation, asked_with
 
 if TYPE_CHECKING:
     from resnetkit.deployment.exports.opened import ExportedModel
