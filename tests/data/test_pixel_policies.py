@@ -9,6 +9,7 @@ from scipy import stats
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.augmentation import PadAndCrop, RandomResizedCrop, train_transform
 from resnetkit.data.colour_jitter import ColourJitter
+from resnetkit.data.greyscale import RandomGreyscale
 from resnetkit.data.pixel_operations import SIGNED, Operation, operate, shift_hue
 from resnetkit.data.pixel_policies import PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.data.randomness import uniform
@@ -104,6 +105,22 @@ def test_a_batch_is_jittered_to_the_bit_as_one_by_one(policy: ColourJitter, chan
     assert np.array_equal(together, each)
     assert (each != pixels).any(axis=(1, 2, 3)).mean() > 0.9
     assert np.array_equal(pixels, before)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_share_loses_its_colours_alike_by_the_batch_one_by_one_and_in_pillow(channels: int) -> None:
+    policy = RandomGreyscale(share=0.3)
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 12, 9, channels), dtype=np.uint8)
+    before = pixels.copy()
+    together = policy.batch(torch.from_numpy(pixels), torch.from_numpy(table(1, 200))).numpy()
+    each = np.stack([policy.apply(*pair, FILL[:channels]) for pair in zip(pixels, table(1, 200), strict=True)])
+    assert np.array_equal(together, each)
+    assert np.array_equal(pixels, before)
+    if channels == 3:
+        changed = (each != pixels).any(axis=(1, 2, 3))
+        assert np.array_equal(changed, table(1, 200)[:, 0] < 0.3)
+        for was, is_ in zip(pixels[changed], each[changed], strict=True):
+            assert np.array_equal(is_, np.asarray(Image.fromarray(was).convert("L").convert("RGB")))
 
 
 def test_erasing_has_the_papers_area_and_ratio() -> None:

@@ -10,6 +10,7 @@ import torch
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.augmentation import PadAndCrop, Policy, RandomResizedCrop, Unaugmented, train_transform
 from resnetkit.data.colour_jitter import ColourJitter
+from resnetkit.data.greyscale import RandomGreyscale
 from resnetkit.data.loader import Loader
 from resnetkit.data.pixel_policies import PixelPolicy, RandAugment
 from resnetkit.data.resident import ResidentLoader, fits
@@ -43,6 +44,7 @@ CASES: dict[str, dict[str, object]] = {
     "shifted and mirrored": {},
     "not mirrored, far": {"policy": PadAndCrop(share=0.4, flip=False)},
     "coloured": {"then": (ColourJitter(),)},
+    "some grey": {"then": (ColourJitter(), RandomGreyscale(share=0.4))},
     "grown": {"side": 20, "then": (ColourJitter(brightness=0.9, contrast=0.2, saturation=0),)},
     "shrunk": {"side": 9},
     "repeated": {"repeats": 3, "then": (ColourJitter(),)},

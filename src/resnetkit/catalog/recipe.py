@@ -139,6 +139,8 @@ class Recipe:
     """standard deviation of that strength from image to image"""
     colour_jitter: float = 0.0
     """brightness, contrast and saturation are changed by up to this share (arXiv 1312.5402)"""
+    greyscale: float = 0.0
+    """share of images that lose their colours (arXiv 2002.05709, appendix A)"""
     erasing: float = 0.0
     """share of images of which a random rectangle is overwritten (arXiv 1708.04896)"""
     repeats: int = 1
@@ -175,6 +177,7 @@ class Recipe:
             "dropout",
             "ema_decay",
             "colour_jitter",
+            "greyscale",
             "erasing",
         ):
             if not 0 <= getattr(self, name) < 1:

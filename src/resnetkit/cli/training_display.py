@@ -144,7 +144,10 @@ def _input(plan: Plan) -> str:
         sizes += f" (at first {early} of it)"
     ways = [_AUGMENTATION[recipe.augmentation] + (" and mirror" if recipe.flip else "")]
     ways += {"none": [], "trivial": ["TrivialAugment"], "rand": ["RandAugment"]}[recipe.auto_augment]
-    given = {"erasing": recipe.erasing, "mixup": recipe.mixup, "CutMix": recipe.cutmix, "colour": recipe.colour_jitter}
+    given = {
+        "erasing": recipe.erasing, "mixup": recipe.mixup, "CutMix": recipe.cutmix, "colour": recipe.colour_jitter,
+        "greyscale": recipe.greyscale,
+    }  # fmt: skip
     ways += [name for name, value in given.items() if value]
     return f"{sizes}, {', '.join(ways)}{_WHOLE[plan.preprocess.crop_mode]}"
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.decode import Pixels
+from resnetkit.data.greyscale import RandomGreyscale
 from resnetkit.data.pixel_policies import PixelPolicy
 from resnetkit.data.preparing import mean_colour
 from resnetkit.data.rectangles import NUMBERS, rectangle
@@ -67,6 +68,9 @@ class Unaugmented:
 
 Policy = RandomResizedCrop | PadAndCrop | Unaugmented
 
+_BY_THE_BATCH = (ColourJitter, RandomGreyscale)
+"""policies that change all images of a batch at once"""
+
 ByChance = Callable[[Tensor, Tensor], Tensor]
 """uint8 images `N,h,w,C` and float64 numbers `N,columns` on the same device → uint8 images of the same shape"""
 
@@ -103,11 +107,11 @@ def train_transform(policy: Policy, preprocess: Preprocess, then: Sequence[Pixel
 def on_any_device(transform: Transform) -> ByChance | None:
     """What a transform of `train_transform` does by chance, for images that are of its size and wherever they are.
 
-    None where that takes a processor: random resized crops and all policies but colours.
+    None where that takes a processor: random resized crops, and all that is not done by the batch.
     """
     if isinstance(transform, _ShiftTransform):
         return transform.shift
-    if isinstance(transform, _Chain) and isinstance(transform.cut, _ShiftTransform) and transform.only_colours:
+    if isinstance(transform, _Chain) and isinstance(transform.cut, _ShiftTransform) and transform.on_any_device:
         shift, columns = transform.cut.shift, transform.cut.columns
         return lambda images, numbers: transform.change(shift(images, numbers[:, :columns]), numbers)
     return None
@@ -136,14 +140,14 @@ class _Chain:
         return self.change(images, torch.from_numpy(numbers)).permute(0, 3, 1, 2)
 
     @property
-    def only_colours(self) -> bool:
-        return all(isinstance(policy, ColourJitter) and not policy.hue for policy, _ in self._policies)
+    def on_any_device(self) -> bool:
+        return all(isinstance(policy, _BY_THE_BATCH) and policy.on_any_device for policy, _ in self._policies)
 
     def change(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """uint8 images `N,h,w,C` and float64 numbers → the same shape; on any device if `only_colours`."""
+        """uint8 images `N,h,w,C` and float64 numbers → the same shape; on any device if `on_any_device`."""
         for policy, columns in self._policies:
             theirs = numbers[:, columns]
-            if isinstance(policy, ColourJitter):
+            if isinstance(policy, _BY_THE_BATCH):
                 images = policy.batch(images, theirs)
             else:
                 each = zip(images.numpy(), theirs.numpy(), strict=True)

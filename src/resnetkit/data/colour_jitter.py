@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from resnetkit.data.decode import Pixels
+from resnetkit.data.greyscale import grey
 from resnetkit.data.pixel_operations import operate, shift_hue
 from resnetkit.data.transforms import Numbers
 from resnetkit.errors import InvalidArgument
@@ -35,6 +36,11 @@ class ColourJitter:
     def columns(self) -> int:
         """Four changes and their order."""
         return 5
+
+    @property
+    def on_any_device(self) -> bool:
+        """Whether `batch` takes tensors of a GPU as well."""
+        return not self.hue
 
     def changes(self, numbers: Numbers) -> dict[str, float]:
         """The changes of brightness, contrast, saturation and hue, in the order in which they are made."""
@@ -68,7 +74,7 @@ class ColourJitter:
         orders = torch.tensor(_ORDERS, device=images.device)[(numbers[:, 4] * len(_ORDERS)).long()]
         changed = images.float()
         for turn in orders.T:
-            for change, away_from in enumerate((_black, _mean_grey, _grey)):
+            for change, away_from in enumerate((_black, _mean_grey, grey)):
                 chosen = (turn == change).nonzero()[:, 0]
                 image, factor = changed[chosen], factors[chosen, change, None, None, None]
                 still = away_from(image)
@@ -83,15 +89,6 @@ def _black(images: Tensor) -> Tensor:
     return images.new_zeros(())
 
 
-def _grey(images: Tensor) -> Tensor:
-    """`N,H,W,1`; ITU-R 601 in Pillow's whole numbers."""
-    if images.shape[3] == 1:
-        return images
-    # In double, where these sums are exact, so that every device rounds alike.
-    weighed = images.double() @ images.new_tensor((19595, 38470, 7471), dtype=torch.float64)
-    return torch.floor((weighed + 0x8000) / 0x10000)[..., None].float()
-
-
 def _mean_grey(images: Tensor) -> Tensor:
     """`N,1,1,1`, the mean rounded."""
-    return torch.floor(_grey(images).double().mean((1, 2, 3), keepdim=True) + 0.5).float()
+    return torch.floor(grey(images).double().mean((1, 2, 3), keepdim=True) + 0.5).float()

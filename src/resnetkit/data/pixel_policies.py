@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.decode import Pixels
+from resnetkit.data.greyscale import RandomGreyscale
 from resnetkit.data.pixel_operations import SIGNED, Operation, operate
 from resnetkit.data.rectangles import NUMBERS, rectangle
 from resnetkit.data.transforms import Numbers
@@ -154,4 +155,4 @@ def _noise(key: float, shape: tuple[int, int, int]) -> Pixels:
     return words.view(np.uint8)[:size].reshape(shape)
 
 
-PixelPolicy = TrivialAugment | RandAugment | ColourJitter | RandomErasing
+PixelPolicy = TrivialAugment | RandAugment | ColourJitter | RandomGreyscale | RandomErasing

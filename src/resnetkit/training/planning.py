@@ -8,6 +8,7 @@ from resnetkit.catalog.preprocessing import Normalisation, Preprocess, usual_nor
 from resnetkit.catalog.recipe import OptimiserKind, Recipe
 from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.dataset import DataSet
+from resnetkit.data.greyscale import RandomGreyscale
 from resnetkit.data.pixel_policies import PixelPolicy, RandAugment, RandomErasing, TrivialAugment
 from resnetkit.errors import DataError
 
@@ -161,6 +162,8 @@ def pixel_policies(recipe: Recipe) -> tuple[PixelPolicy, ...]:
     if recipe.colour_jitter:
         by = recipe.colour_jitter
         policies.append(ColourJitter(brightness=by, contrast=by, saturation=by))
+    if recipe.greyscale:
+        policies.append(RandomGreyscale(share=recipe.greyscale))
     if recipe.auto_augment == "trivial":
         policies.append(TrivialAugment())
     elif recipe.auto_augment == "rand":
