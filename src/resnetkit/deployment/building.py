@@ -99,13 +99,17 @@ def _onnx(opened: OpenedModel) -> bytes:
     """The network as an ONNX model, from the cache where it is there."""
     from resnetkit.deployment.exports.to_onnx import OPSET, to_onnx
 
-    def make(place: Path) -> None:
-        (place / "model.onnx").write_bytes(to_onnx(opened.network, opened.card, "pixels").SerializeToString())
+    def make() -> bytes:
+        model: bytes = to_onnx(opened.network, opened.card, "pixels").SerializeToString()
+        return model
+
+    def write(model: bytes, place: Path) -> None:
+        (place / "model.onnx").write_bytes(model)
 
     def read(place: Path) -> bytes:
         return (place / "model.onnx").read_bytes()
 
-    return kept(_name(opened, "onnx", OPSET), make, read)
+    return kept(_name(opened, "onnx", OPSET), make, write, read)
 
 
 def _openvino(opened: OpenedModel) -> "Model":
@@ -115,15 +119,17 @@ def _openvino(opened: OpenedModel) -> "Model":
 
     openvino = silent_openvino()
 
-    def make(place: Path) -> None:
-        model = to_openvino(opened.network, opened.card, "pixels")
+    def make() -> "Model":
+        return to_openvino(opened.network, opened.card, "pixels")
+
+    def write(model: "Model", place: Path) -> None:
         openvino.save_model(model, place / "model.xml", compress_to_fp16=False)
 
     def read(place: Path) -> "Model":
         model: Model = openvino.Core().read_model(place / "model.xml")
         return model
 
-    return kept(_name(opened, "openvino"), make, read)
+    return kept(_name(opened, "openvino"), make, write, read)
 
 
 def _name(opened: OpenedModel, *form: object) -> str:
