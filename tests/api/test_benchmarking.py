@@ -1,5 +1,6 @@
 """The benchmark measures what is there, says how near it comes to the limit, and calibrates int8 on real pictures."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from resnetkit.api import benchmarking
 from resnetkit.api.benchmarking import benchmark, matrix_limit
 from resnetkit.deployment.probing import usual_precisions
-from resnetkit.errors import InvalidArgument
+from resnetkit.errors import InvalidArgument, MissingExtra
 from resnetkit.tasks.bf16 import has_native_bf16
 
 
@@ -48,6 +49,30 @@ def test_what_cannot_be_measured_is_said(digits_run: Path) -> None:
         benchmark(digits_run, precisions=("int8",))
     with pytest.raises(InvalidArgument, match="choose from torch"):
         benchmark(digits_run, backends=("tensorrt",))
+
+
+@pytest.mark.parametrize(("precisions", "backends"), [(None, ("onnxruntime",)), (("int8",), ("openvino",))])
+def test_a_runtime_that_is_asked_for_and_not_there_names_the_extra(
+    precisions: tuple[str, ...] | None, backends: tuple[str, ...], digits_run: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == backends[0]]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, backends[0], None)
+    with pytest.raises(MissingExtra, match="pip install"):
+        benchmark(digits_run, data="digits", backends=backends, precisions=precisions, rounds=1, seconds=0.01)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "backends"),
+    [(("int8",), ("onnxruntime",)), (("float32", "int8"), ("onnxruntime",)), (("int8",), ("torch", "openvino"))],
+)
+def test_a_precision_that_nothing_named_computes_is_said(
+    precisions: tuple[str, ...], backends: tuple[str, ...], digits_run: Path
+) -> None:
+    with pytest.raises(InvalidArgument, match="not in int8: int8 comes from calibration"):
+        benchmark(digits_run, data="digits", backends=backends, precisions=precisions)
 
 
 def test_a_matrix_product_has_a_speed() -> None:

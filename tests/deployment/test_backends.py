@@ -1,24 +1,41 @@
 """One network in every runtime gives one answer; what is slower here is never chosen; nothing is kept by halves."""
 
 import os
+import pwd
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import resnetkit
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.places import cache_folder
+from resnetkit.deployment.backends.artefacts import any_note, kept, key
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.building import Backend, build
 from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.opening import OpenedModel, open_model
 from resnetkit.deployment.predictor import Failure, Prediction, Predictor
-from resnetkit.deployment.probing import Bound, Choice, candidates, ever_chosen, probe, remember, remembered
+from resnetkit.deployment.probing import (
+    EXACT,
+    Bound,
+    Choice,
+    builder,
+    candidates,
+    probe,
+    remember,
+    remembered,
+    worth_a_probe,
+)  # fmt: skip
 from resnetkit.deployment.stated import Stated
-from resnetkit.errors import InvalidArgument, MissingExtra
-from resnetkit.tasks.bf16 import has_native_bf16
+from resnetkit.errors import InvalidArgument, MissingExtra, WriteFailed
+from resnetkit.tasks.bf16 import SLOW, has_native_bf16
 
 NATIVE = pytest.mark.skipif(not has_native_bf16(torch.device("cpu")), reason="this processor has no bf16")
 QUICK: tuple[Backend, ...] = ("torch", "onnxruntime", "openvino")
@@ -53,6 +70,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def exact(opened: OpenedModel, pixels: np.ndarray) -> np.ndarray:
     return opened.classifier()(pixels)
+
+
+def as_here() -> dict[str, str]:
+    """The package that this process tests, wherever another may be installed."""
+    return {**os.environ, "PYTHONPATH": str(Path(resnetkit.__file__).parents[1])}
 
 
 def test_a_bare_architecture_says_that_its_weights_are_random() -> None:
@@ -106,20 +128,71 @@ def test_bf16_says_the_same_within_the_bound(
 def test_compiled_it_gives_the_same(opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray) -> None:
     classifier = build(opened, "compile", "float32", Lanes.of("latency"))
     np.testing.assert_allclose(classifier(pixels), exact, atol=1e-5)
-    assert classifier.note is None
+    assert classifier.description.endswith("torch compiled")
 
 
-def test_without_a_compiler_it_computes_uncompiled_and_says_so(
-    opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def sizes_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Of the batches for which torch compiles a network; its own first compiler stands in for the slow one."""
+    sizes: list[int] = []
+
+    def compiled(network: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        (images,) = (each for each in inputs if each.dim() == 4 and not isinstance(each, torch.nn.Parameter))
+        sizes.append(len(images))
+        return network.forward
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **_: plain(network, dynamic=False, backend=compiled))
+    yield sizes
+    torch.compiler.reset()
+
+
+def test_it_is_compiled_for_what_is_asked_alone(
+    opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray, sizes_compiled: list[int]
 ) -> None:
+    one = choose(opened, backend="compile").classifier
+    assert sizes_compiled == []
+    np.testing.assert_allclose(one(pixels[:1]), exact[:1], atol=1e-5)
+    assert sizes_compiled == [1]
+    batches = [pixels[start : start + 20] for start in range(0, 48, 20)]  # the last one is smaller
+    answers = np.concatenate(list(choose(opened, backend="compile").classifier.stream(batches)))
+    np.testing.assert_allclose(answers, exact, atol=1e-5)
+    assert sizes_compiled == [1, 20]
+
+
+@pytest.fixture
+def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import torch._inductor.config as inductor
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # where nothing is compiled yet
     with inductor.patch({"cpp.cxx": (None, str(tmp_path / "no-such-compiler"))}):
-        ready = choose(opened, backend="compile", batch_size=len(pixels))
-    np.testing.assert_allclose(ready.classifier(pixels), exact, atol=1e-5)
-    assert sum("cannot compile" in note for note in ready.notes) == 1
+        yield
     torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_it_computes_uncompiled_and_says_so(
+    opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray
+) -> None:
+    said: list[str] = []
+    classifier = choose(opened, backend="compile", say=said.append).classifier
+    assert said == []
+    np.testing.assert_allclose(classifier(pixels), exact, atol=1e-5)
+    np.testing.assert_allclose(classifier(pixels), exact, atol=1e-5)
+    assert ["cannot compile" in text for text in said] == [True]
+    assert classifier.description.endswith("float32 · torch")
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_evaluate_says_it_too(digits_run: Path) -> None:
+    result = resnetkit.evaluate(digits_run, "digits", backend="compile")
+    assert ["cannot compile" in note for note in result.notes] == [True]
+
+
+def test_evaluate_says_that_bf16_is_slow_here(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    result = resnetkit.evaluate(digits_run, "digits", backend="torch", precision="bf16", device="cpu")
+    assert SLOW in result.notes
 
 
 def test_converted_once_and_made_anew_where_it_was_damaged(
@@ -128,13 +201,111 @@ def test_converted_once_and_made_anew_where_it_was_damaged(
     monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path / "cache"))
     lanes = Lanes.of("latency", cores=1)
     build(opened, "openvino", "float32", lanes)
-    (kept,) = (tmp_path / "cache" / "converted").iterdir()
-    made = (kept / "model.bin").stat().st_mtime_ns
+    (folder,) = (tmp_path / "cache" / "converted").iterdir()
+    made = (folder / "model.bin").stat().st_mtime_ns
     build(opened, "openvino", "float32", lanes)
-    assert (kept / "model.bin").stat().st_mtime_ns == made
-    (kept / "model.xml").write_text("<net")
+    assert (folder / "model.bin").stat().st_mtime_ns == made
+    (folder / "model.xml").write_text("<net")
     np.testing.assert_allclose(build(opened, "openvino", "float32", lanes)(pixels), exact, atol=1e-5)
-    assert [path.name for path in (tmp_path / "cache" / "converted").iterdir()] == [kept.name]
+    assert [path.name for path in (tmp_path / "cache" / "converted").iterdir()] == [folder.name]
+
+
+@pytest.mark.usefixtures("operators_read_once")
+def test_a_damaged_onnx_model_is_made_anew(
+    opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros are what a power cut leaves; reading such a file gives no error."""
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
+    build(opened, "onnxruntime", "float32", Lanes.of("latency"))
+    (model,) = tmp_path.rglob("model.onnx")
+    content = model.read_bytes()
+    quarter = len(content) // 4
+    model.write_bytes(content[:quarter] + bytes(quarter) + content[2 * quarter :])
+    np.testing.assert_allclose(build(opened, "onnxruntime", "float32", Lanes.of("latency"))(pixels), exact, atol=1e-5)
+    assert model.read_bytes() == content
+
+
+def test_what_was_begun_by_a_killed_process_goes_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
+    old, young = (tmp_path / "converted" / f".part-{name}" for name in ("old", "young"))
+    for part in (old, young):
+        part.mkdir(parents=True)
+        (part / "model.onnx").write_text("half")
+    os.utime(old, (time.time() - 48 * 3600,) * 2)
+    made = kept("converted/text", lambda: "whole", lambda text, place: (place / "text").write_text(text), text_of)
+    assert made == text_of(tmp_path / "converted" / "text") == "whole"
+    assert young.exists()
+    assert not old.exists()
+
+
+def text_of(place: Path) -> str:
+    return (place / "text").read_text()
+
+
+def test_on_a_full_disk_it_still_answers(digits_run: Path, tmp_path: Path) -> None:
+    """A limit on file size stops the write in the middle, as a full disk does."""
+    code = f"""
+import resource
+import numpy as np
+from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.deployment.building import build
+from resnetkit.deployment.opening import open_model
+opened = open_model({str(digits_run)!r})
+pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, opened.preprocess.channels), np.uint8)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+for backend in ("onnxruntime", "openvino"):
+    answers = build(opened, backend, "float32", Lanes.of("latency"))(pixels)
+    assert np.abs(answers - opened.classifier()(pixels)).max() < 1e-5
+"""
+    environment = {**as_here(), "RESNETKIT_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "converted").iterdir()) == []
+
+
+def test_other_answers_are_another_conversion(opened: OpenedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = replace(opened.card, task="multilabel")
+    assert key(opened.network, several) != key(opened.network, opened.card)
+    before = key(opened.network, opened.card)
+    monkeypatch.setattr("resnetkit.deployment.backends.artefacts.__version__", "99")
+    assert key(opened.network, opened.card) != before
+
+
+def test_a_cache_that_may_not_be_searched_stops_no_prediction(
+    digits_run: Path, digits: np.ndarray, tmp_path: Path, without_privileges: Callable[[], None]
+) -> None:
+    from PIL import Image
+
+    picture = tmp_path / "picture.png"
+    Image.fromarray(digits[0, :, :, 0]).save(picture)
+    closed = tmp_path / "cache"
+    (closed / "chosen").mkdir(parents=True)
+    closed.chmod(0)
+    for words in ([], ["--backend", "openvino"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "resnetkit", "predict", digits_run, picture, "--jsonl", *words],
+            env={**as_here(), "RESNETKIT_CACHE": str(closed)}, capture_output=True, text=True, check=False,
+            preexec_fn=without_privileges,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_without_a_home_the_named_cache_is_used_and_without_both_none(
+    opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert any_note("converted") is False
+    monkeypatch.delenv("RESNETKIT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(WriteFailed, match="name one with RESNETKIT_CACHE"):
+        cache_folder()
+    assert any_note("converted") is False
+    answers = build(opened, "openvino", "float32", Lanes.of("latency"))(pixels)
+    np.testing.assert_allclose(answers, exact, atol=1e-5)
 
 
 def test_other_weights_are_another_conversion(opened: OpenedModel, pixels: np.ndarray, exact: np.ndarray) -> None:
@@ -152,9 +323,8 @@ def test_without_a_place_to_keep_anything_it_still_answers(
     answers = build(opened, "onnxruntime", "float32", Lanes.of("latency"))(pixels)
     np.testing.assert_allclose(answers, exact, atol=1e-5)
     choices = candidates("auto", "float32")
-    name, _ = remembered(opened, choices, mode="latency", batch_size=1)
-    remember(name, choices[0])
-    assert remembered(opened, choices, mode="latency", batch_size=1)[1] is None
+    remember(opened, choices, choices[0], mode="latency", batch_size=1)
+    assert remembered(opened, choices, mode="latency", batch_size=1) is None
 
 
 @pytest.mark.parametrize(("package", "backend"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime")])
@@ -180,13 +350,11 @@ def test_what_a_runtime_cannot_compute_is_said(opened: OpenedModel) -> None:
 def test_a_probe_takes_what_is_quickest_and_remembers_it(opened: OpenedModel, pixels: np.ndarray) -> None:
     choices = candidates("auto", "float32")
     assert {choice.backend for choice in choices} == {"torch", "onnxruntime", "openvino"}
-    found = probe(opened, choices, pixels, mode="latency", images=10**9, bound=Bound())
-    assert found is not None
-    name, before = remembered(opened, choices, mode="latency", batch_size=48)
-    assert before is None
-    remember(name, found[0])
-    assert remembered(opened, choices, mode="latency", batch_size=48)[1] == found[0]
-    assert remembered(opened, choices, mode="throughput", batch_size=48)[1] is None
+    found = probe(builder(opened, Lanes.of("latency")), choices, pixels, mode="latency", bound=Bound())
+    assert remembered(opened, choices, mode="latency", batch_size=48) is None
+    remember(opened, choices, found, mode="latency", batch_size=48)
+    assert remembered(opened, choices, mode="latency", batch_size=48) == found
+    assert remembered(opened, choices, mode="throughput", batch_size=48) is None
 
 
 def test_much_work_is_probed_once(opened: OpenedModel, pixels: np.ndarray) -> None:
@@ -203,18 +371,64 @@ def test_much_work_is_probed_once(opened: OpenedModel, pixels: np.ndarray) -> No
 
 
 def test_little_work_is_not_worth_a_probe(opened: OpenedModel, pixels: np.ndarray) -> None:
-    assert probe(opened, candidates("auto", "auto"), pixels, mode="latency", images=48, bound=Bound()) is None
     assert "torch" not in choose(opened, backend="openvino").classifier.description
-    work = Work(48, lambda _: pixels)
+    asked = []
+    work = Work(48, lambda _: asked.append(1))
     assert choose(opened, work=work).classifier.description.endswith("float32 · cpu")
+    assert asked == [], "not even pictures are read for it"
+
+
+def test_a_single_image_tells_that_there_is_little_work(opened: OpenedModel) -> None:
+    sizes: list[int] = []
+
+    class Counting:
+        preprocess = opened.preprocess
+
+        def stream(self, batches):
+            for pixels in batches:
+                sizes.append(len(pixels))
+                yield from built(EXACT).stream([pixels])
+
+    built = builder(opened, Lanes.of("latency"))
+    assert not worth_a_probe(Counting(), 48, batch_size=16)
+    assert set(sizes) == {1}
+    assert worth_a_probe(Counting(), 10**9, batch_size=16)
+    assert set(sizes) == {1, 16}
+
+
+def test_where_no_picture_can_be_read_torch_goes_on(opened: OpenedModel) -> None:
+    classifier = choose(opened, work=Work(10**9, lambda _: None), batch_size=39).classifier
+    assert classifier.description.endswith("float32 · cpu")
+
+
+def test_torchs_compiler_is_never_chosen_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert candidates("auto", "float32") == (EXACT,)
+
+
+def test_where_there_is_a_gpu_another_runtime_means_the_processor(
+    digits_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    description = choose(open_model(digits_run), backend="onnxruntime").classifier.description
+    assert description.endswith("ONNX Runtime")
+    with pytest.raises(InvalidArgument, match="choose auto, torch"):
+        choose(open_model(digits_run), backend="tensorrt")
+    # A device other than the processor that every machine has.
+    with pytest.raises(InvalidArgument, match="openvino computes on the CPU: leave out --device meta"):
+        choose(open_model(digits_run), backend="openvino", device="meta")
+    with pytest.raises(InvalidArgument, match="int8 comes from calibration"):
+        choose(open_model(digits_run), precision="int8", device="meta")
 
 
 def test_an_answer_outside_the_bound_is_never_chosen(opened: OpenedModel, pixels: np.ndarray) -> None:
-    tight = Bound(agreement=1.0, difference=1e-6)
-    found = probe(opened, candidates("openvino", "auto"), pixels, mode="latency", images=10**9, bound=tight)
-    assert found is None or found[0] == Choice("openvino", "float32")
+    tight = Bound(agreement=1.0, difference=1e-5)
+    built = builder(opened, Lanes.of("latency"))
+    found = probe(built, candidates("openvino", "auto"), pixels, mode="latency", bound=tight)
+    assert found == Choice("openvino", "float32")
     with pytest.raises(InvalidArgument, match="--precision float32"):
-        probe(opened, candidates("torch", "bf16"), pixels, mode="latency", images=10**9, bound=tight)
+        probe(built, candidates("torch", "bf16"), pixels, mode="latency", bound=tight)
 
 
 def test_a_processor_without_bf16_is_not_made_to_compute_in_it(opened: OpenedModel) -> None:
@@ -223,17 +437,19 @@ def test_a_processor_without_bf16_is_not_made_to_compute_in_it(opened: OpenedMod
 import numpy as np
 from resnetkit.deployment.opening import open_model
 from resnetkit.deployment.choosing import choose
-from resnetkit.deployment.probing import Bound, Choice, candidates, probe
+from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.deployment.probing import Bound, Choice, builder, candidates, probe
 from resnetkit.deployment.stated import Stated
 opened = open_model("resnet18", Stated(image_size=96))
 pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
 choices = (Choice("torch", "float32"), Choice("torch", "bf16"), Choice("openvino", "bf16"))
-print(probe(opened, choices, pixels, mode="latency", images=10**9, bound=Bound(0, 1))[0].precision)
+built = builder(opened, Lanes.of("latency"))
+print(probe(built, choices, pixels, mode="latency", bound=Bound(0, 1)).precision)
 print({choice.precision for choice in candidates("auto", "auto")})
 print(choose(opened, backend="torch", precision="bf16").notes)
 choose(opened, backend="openvino", precision="bf16")
 """
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    environment = {**as_here(), "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     chosen, tried, notes = done.stdout.splitlines()[-3:]
     assert (chosen, tried) == ("float32", "{'float32'}")
@@ -248,15 +464,13 @@ def test_what_was_quickest_with_bf16_is_not_taken_for_a_processor_without(
     """A choice holds for the instruction set it was made on, as a conversion holds for its versions."""
     choices = candidates("auto", "auto")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    name, _ = remembered(opened, choices, mode="latency", batch_size=7)
-    assert not ever_chosen("latency", 7)
-    remember(name, Choice("openvino", "bf16"))
-    assert ever_chosen("latency", 7)
-    assert not ever_chosen("throughput", 7)
-    assert remembered(opened, choices, mode="latency", batch_size=7)[1] == Choice("openvino", "bf16")
+    assert remembered(opened, choices, mode="latency", batch_size=7) is None
+    remember(opened, choices, Choice("openvino", "bf16"), mode="latency", batch_size=7)
+    assert remembered(opened, choices, mode="latency", batch_size=7) == Choice("openvino", "bf16")
+    assert remembered(opened, choices, mode="throughput", batch_size=7) is None
     assert choose(opened, precision="auto", batch_size=7).classifier.description.endswith("bf16 · OpenVINO")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert remembered(opened, choices, mode="latency", batch_size=7)[1] is None
+    assert remembered(opened, choices, mode="latency", batch_size=7) is None
     assert choose(opened, precision="auto", batch_size=7).classifier.description.endswith("float32 · cpu")
 
 

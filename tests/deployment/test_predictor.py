@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 import resnetkit as rk
+from resnetkit.api.predicting import _sample
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.deployment.predictor import Failure, Prediction
 from resnetkit.errors import InvalidArgument, UndecodableImage
 
@@ -71,6 +73,17 @@ def test_a_stream_keeps_order_and_goes_on_after_a_broken_picture(
     assert [answer.source for answer in answers] == [str(path) for path in wanted]
     assert [isinstance(answer, Failure) for answer in answers] == [False, True, True, False] * 11
     assert all(answer.top(1)[0].label == "4" for answer in answers if isinstance(answer, Prediction))
+
+
+@pytest.mark.parametrize(("broken", "batch_size"), [(17, 16), (5, 1)])
+def test_first_pictures_that_are_all_broken_stop_nothing(
+    broken: int, batch_size: int, digits_run: Path, picture: Path, tmp_path: Path
+):
+    wanted = [str(tmp_path / f"absent{index}.jpg") for index in range(broken)] + [str(picture)]
+    answers = list(rk.predict(digits_run, wanted, batch_size=batch_size))
+    assert [answer.source for answer in answers] == wanted
+    assert [isinstance(answer, Failure) for answer in answers] == [True] * broken + [False]
+    assert _sample(wanted[:-1], 4, Preprocess.for_size(8)) is None
 
 
 @pytest.mark.parametrize("words", [(), ("--tta", "flip")])

@@ -21,7 +21,7 @@ from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.backends.artefacts import processor, version_of
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
-from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed, meaning_of
+from resnetkit.deployment.building import BACKENDS, Backend, build, check_computes, computes, installed, meaning_of
 from resnetkit.deployment.choosing import opened
 from resnetkit.deployment.exports.classifier import ExportedClassifier, backend_of, check_asked
 from resnetkit.deployment.exports.int8_openvino import quantised
@@ -53,7 +53,7 @@ class Measurement:
     images_per_second: float
     """median over the rounds"""
     p50_ms: float
-    """from a batch given to its answer, in the median; with several under way, between two answers"""
+    """between two answers: the mean of each round, the median over the rounds"""
     top1_agreement: float | None
     """share of the images on which it says what torch says in float32; None: the network of an exported file is gone"""
     limit_share: float | None
@@ -95,6 +95,7 @@ def benchmark(
 ) -> Benchmark:
     """Measure a MODEL in every runtime that is installed (or in `backends`), all of them in turn in each round.
 
+    A backend or precision that is named and cannot be measured at all is InvalidArgument, or MissingExtra.
     `precisions` are float32, and bf16 where the processor has it, if not named. An exported file is measured as it is,
     in its own runtime and precision, beside the network that it was made of where that still stands; to ask for others
     alone is InvalidArgument.
@@ -185,11 +186,10 @@ def _network_cells(
     modes: Sequence[Mode],
     say: Callable[[str], None],
 ) -> dict[Cell, Classifier]:
-    """The network in each runtime that is installed and computes in the precision."""
-    chosen: list[Backend] = [name for name in BACKENDS if installed(name) and name in (backends or BACKENDS)]
+    """The network in each runtime and precision that can be measured."""
     int8 = None
     cells: dict[Cell, Classifier] = {}
-    for precision, backend, mode in product(precisions, chosen, modes):
+    for (precision, backend), mode in product(_measurable(backends, precisions), modes):
         if mode == "throughput" and backend in ("torch", "compile"):
             continue  # torch has one way of sharing out the cores
         say(f"making {backend} {precision}")
@@ -199,12 +199,29 @@ def _network_cells(
                 one_by_one = (calibration[index : index + 1] for index in range(len(calibration)))
                 int8 = quantised(to_openvino(opened.network, opened.card, "pixels"), one_by_one)
             classifier: Classifier = OpenVinoClassifier(int8, meaning_of(opened), precision="int8", lanes=lanes)
-        elif computes(backend, precision):
-            classifier = build(opened, backend, precision, lanes)
         else:
-            continue
+            classifier = build(opened, backend, precision, lanes, say)
         cells |= {(backend, precision, mode, batch): classifier for batch in batches}
     return cells
+
+
+def _measurable(backends: Sequence[str] | None, precisions: Sequence[str]) -> list[tuple[str, Backend]]:
+    """Each precision with the backends that compute in it: of those named, else of those installed.
+
+    int8 is made here for OpenVINO alone; whoever asks for it is told where that is missing. InvalidArgument where
+    one that was named would be left out altogether.
+    """
+    named: list[Backend] = [name for name in BACKENDS if name in (backends or BACKENDS)]
+    able = [
+        (precision, name)
+        for precision, name in product(precisions, named)
+        if (name == "openvino" if precision == "int8" else computes(name, precision))
+    ]
+    found = {each for pair in able for each in pair}
+    for precision, name in product(precisions, named):
+        if precision not in found or (backends and name not in found):
+            check_computes(name, precision)
+    return [each for each in able if backends or each[0] == "int8" or installed(each[1])]
 
 
 def matrix_limit(precision: str) -> float:

@@ -71,11 +71,11 @@ def evaluate(
     loader = Loader(source, EvalTransform(card.preprocess), batch_size, workers=workers)
     work = Work(len(source), lambda _: next(loader.batches()).pixels)
     said: list[str] = []
-    classifier = choose(
+    ready = choose(
         found, device=device, backend=backend, precision=precision, mode="throughput", batch_size=batch_size, work=work,
         say=said.append,
-    ).classifier  # fmt: skip
-    asked = asked_with(tta, classifier)
+    )  # fmt: skip
+    asked = asked_with(tta, ready.classifier)
     tell = (lambda done: progress("asking the model", done, len(source))) if progress else None
     probs, truth = probabilities(asked, loader.batches(), labels, tell)
     return Evaluation(
@@ -85,5 +85,5 @@ def evaluate(
         description=asked.description,
         num_classes=card.num_classes,
         scores=judge(probs, truth, card.class_names or dataset.class_names, card.threshold),
-        notes=(*found.notes, *((labels.note,) if labels.note else ()), *said[-1:]),
+        notes=(*ready.notes, *((labels.note,) if labels.note else ()), *said),
     )

@@ -13,7 +13,7 @@ from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.deployment.choosing import Work
 from resnetkit.deployment.predictor import Failure, Prediction, Predictor, pixels_for
 from resnetkit.deployment.stated import Stated
-from resnetkit.errors import DataError, UndecodableImage
+from resnetkit.errors import DataError
 from resnetkit.tasks.contract import Pixels
 from resnetkit.tasks.views import Augmentation
 
@@ -39,7 +39,8 @@ def predict(
     The model is opened, and whatever is wrong with it raised, before this returns; pictures are read as one iterates.
     Where there are many, each core computes a batch of its own, and what is quickest here may be found out first. With
     `tta` "flip" each is also asked for its mirror image, and the mean of both is the answer. `remark` gets what
-    the person should know: of the model, and of memory too little for a batch, which is then computed in pieces.
+    the person should know: of the model, and what shows at work, such as memory too little for a batch, which is then
+    computed in pieces.
     """
     first, pictures = _looked_ahead(sources)
     many = len(first) > batch_size
@@ -67,8 +68,8 @@ def _looked_ahead(sources: Iterable[str | Path]) -> tuple[list[str], Iterator[st
     return first, chain(first, pictures)
 
 
-def _sample(pictures: list[str], count: int, preprocess: Preprocess) -> Pixels:
-    """The first of them that can be read, as a batch; repeated where there are too few."""
+def _sample(pictures: list[str], count: int, preprocess: Preprocess) -> Pixels | None:
+    """The first of them that can be read, as a batch; repeated where there are too few, None where there is none."""
     images: list[Pixels] = []
     for picture in pictures[: 4 * count]:
         with suppress(DataError):
@@ -76,7 +77,7 @@ def _sample(pictures: list[str], count: int, preprocess: Preprocess) -> Pixels:
         if len(images) == count:
             break
     if not images:
-        raise UndecodableImage(f"none of the first pictures can be read ({pictures[0]} and so on)")
+        return None
     return np.stack([images[index % len(images)] for index in range(count)])
 
 

@@ -26,7 +26,7 @@ from resnetkit.data.cache import with_cache
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.loader import Loader
 from resnetkit.data.opening import open_data, with_validation
-from resnetkit.data.places import kept_in
+from resnetkit.data.places import cache_folder
 from resnetkit.data.scanning import Scan, scan
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.devices import best_device
@@ -182,7 +182,7 @@ def inspect(
         listener(Remark(f"note: {note}"))
     total = sum(len(dataset.splits[part]) for part in ("train", "val") if part in dataset.splits)
     if cache_side:
-        folder = kept_in("pixels")
+        folder = cache_folder() / "pixels"
         listener(Remark(f"note: decoded pixels are kept in {folder}, at a short side of {cache_side} or less"))
         tell = partial(_tell, listener, "decoding into the cache", total)
         dataset = with_cache(dataset, folder, short_side=cache_side, workers=workers, progress=tell)

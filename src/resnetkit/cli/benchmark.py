@@ -39,7 +39,7 @@ def benchmark_command(
         A runtime to measure; may be given several times (default: all that are installed).
     precision
         What to compute in; may be given several times (default: float32, and bf16 where the processor has
-        it; an exported file has its own).
+        it; an exported file has its own). int8 is OpenVINO's.
     rounds
         Measurements of each.
     """
@@ -78,5 +78,7 @@ def benchmark_command(
                 percent(row.limit_share) if row.limit_share else "–",
             )  # fmt: skip
         results.print(table)
-        results.print("ms: a batch, median; same class: as torch in float32; limit: of a matrix product")
+        results.print(
+            "ms: between two answers, median of rounds; same class: as torch in float32; limit: of a matrix product"
+        )
     return 0

@@ -36,7 +36,8 @@ class AskingFlags:
     """Test-time augmentation: flip answers with the mean of a picture and its mirror image, in twice the time; shifts
     of both also moved to either side by a thirty-second (a pixel of 32), in six times the time."""
     backend: Literal["auto", "torch", "compile", "onnxruntime", "openvino"] = "auto"
-    """What computes: auto tries those that are installed, when there is much to do, and remembers the quickest."""
+    """What computes: auto tries torch and the runtimes installed, when there is much to do, and remembers the quickest.
+    compile takes about a minute before its first answer. All but torch compute on the CPU."""
     precision: Literal["float32", "bf16", "auto"] = "float32"
     """float32 is exact; bf16 is faster where the processor has it; auto is the faster, if it says the same."""
     device: str | None = None

@@ -12,7 +12,7 @@ from filelock import FileLock
 from resnetkit.catalog.datasets import KnownDataSet, RemoteFile
 from resnetkit.data.converting import convert
 from resnetkit.data.decode import printable, reading_failed
-from resnetkit.data.places import kept_in
+from resnetkit.data.places import cache_folder
 from resnetkit.downloads import download
 from resnetkit.errors import DataError, DownloadFailed, WriteFailed
 
@@ -25,7 +25,7 @@ def local_copy(name: str, row: KnownDataSet, progress: Progress | None = None) -
 
     Raises `DataError` where it cannot be fetched, `WriteFailed` where it cannot be kept.
     """
-    home = kept_in("data") / name
+    home = cache_folder() / "data" / name
     ready = home / "ready"
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+
+from resnetkit.errors import WriteFailed
 
 
-def kept_in(what: Literal["pixels", "data"]) -> Path:
-    """A folder below $RESNETKIT_CACHE, else below the user's cache folder: decoded pixels, or downloaded data sets."""
-    home = os.environ.get("RESNETKIT_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "resnetkit"
-    )
-    return Path(home).expanduser() / what
+def cache_folder() -> Path:
+    """$RESNETKIT_CACHE, else `resnetkit` in the user's own cache; WriteFailed where there is no home to have one in."""
+    named = os.environ.get("RESNETKIT_CACHE")
+    own = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(named or os.path.join(own, "resnetkit")).expanduser()
+    except RuntimeError as error:
+        raise WriteFailed("this user has no home folder to keep anything in: name one with RESNETKIT_CACHE") from error

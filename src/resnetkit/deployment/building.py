@@ -1,5 +1,7 @@
 """An opened network in each of the runtimes that can compute it, its conversion kept on disk."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -12,7 +14,6 @@ from resnetkit.deployment.folding import fold
 from resnetkit.deployment.opening import OpenedModel
 from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.bf16 import has_native_bf16
-from resnetkit.tasks.classifier import TorchClassifier
 from resnetkit.tasks.contract import Classifier, Meaning
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def computes(backend: Backend, precision: str) -> bool:
     return precision in _PRECISIONS[backend]
 
 
-def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -> Classifier:
-    """The network in one runtime, on the CPU. MissingExtra where a package is not there."""
+def check_computes(backend: Backend, precision: str) -> None:
+    """InvalidArgument where it has no kernels of this precision, with what to do instead."""
     if not computes(backend, precision):
         advice = "int8 comes from calibration: resnetkit export MODEL --int8 --calibrate DATA"
         able = ", ".join(each for each in _PRECISIONS[backend] if computes(backend, each))
@@ -52,10 +53,20 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
             f"{backend} computes this network in {able} here, not in {precision}: "
             + (advice if precision == "int8" else "use --precision float32")
         )
+
+
+def build(
+    opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes, say: Callable[[str], None] = lambda text: None
+) -> Classifier:
+    """The network in one runtime, on the CPU. MissingExtra where a package is not there.
+
+    `say` gets what shows only when the first batch is computed: that torch cannot compile here.
+    """
+    check_computes(backend, precision)
     meaning = meaning_of(opened)
     match backend:
         case "torch":
-            return eager(opened, precision)
+            return replace(opened, network=fold(opened.network)).classifier(precision=precision)
         case "compile":
             from resnetkit.deployment.backends.torch_compiled import CompiledTorchClassifier
 
@@ -65,6 +76,7 @@ def build(opened: OpenedModel, backend: Backend, precision: str, lanes: Lanes) -
                 precision=precision,
                 temperature=opened.card.temperature or 1.0,
                 task=opened.card.task,
+                say=say,
             )
         case "onnxruntime":
             from resnetkit.deployment.backends.onnx_runtime import OnnxRuntimeClassifier
@@ -84,28 +96,21 @@ def meaning_of(opened: OpenedModel) -> Meaning:
     )
 
 
-def eager(opened: OpenedModel, precision: str) -> TorchClassifier:
-    """The folded network in torch, channels last; its weights are of the precision, so that nothing is cast."""
-    folded = fold(opened.network)
-    folded = folded.to(device="cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
-    card = opened.card
-    return TorchClassifier(
-        folded, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess,
-        name=opened.name, precision=precision, temperature=card.temperature or 1.0, task=card.task,
-    )  # fmt: skip
-
-
 def _onnx(opened: OpenedModel) -> bytes:
     """The network as an ONNX model, from the cache where it is there."""
     from resnetkit.deployment.exports.to_onnx import OPSET, to_onnx
 
-    def make(place: Path) -> None:
-        (place / "model.onnx").write_bytes(to_onnx(opened.network, opened.card, "pixels").SerializeToString())
+    def make() -> bytes:
+        model: bytes = to_onnx(opened.network, opened.card, "pixels").SerializeToString()
+        return model
+
+    def write(model: bytes, place: Path) -> None:
+        (place / "model.onnx").write_bytes(model)
 
     def read(place: Path) -> bytes:
         return (place / "model.onnx").read_bytes()
 
-    return kept(_name(opened, "onnx", OPSET), make, read)
+    return kept(_name(opened, "onnx", OPSET), make, write, read)
 
 
 def _openvino(opened: OpenedModel) -> "Model":
@@ -115,15 +120,17 @@ def _openvino(opened: OpenedModel) -> "Model":
 
     openvino = silent_openvino()
 
-    def make(place: Path) -> None:
-        model = to_openvino(opened.network, opened.card, "pixels")
+    def make() -> "Model":
+        return to_openvino(opened.network, opened.card, "pixels")
+
+    def write(model: "Model", place: Path) -> None:
         openvino.save_model(model, place / "model.xml", compress_to_fp16=False)
 
     def read(place: Path) -> "Model":
         model: Model = openvino.Core().read_model(place / "model.xml")
         return model
 
-    return kept(_name(opened, "openvino"), make, read)
+    return kept(_name(opened, "openvino"), make, write, read)
 
 
 def _name(opened: OpenedModel, *form: object) -> str:

@@ -1,22 +1,22 @@
 """From what the person named to a `Classifier` that is ready to answer. torch is imported only where it is needed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.preparing import Resize, resize_with_pillow
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.stated import Stated
+from resnetkit.errors import InvalidArgument
 from resnetkit.tasks.contract import Classifier, Pixels
-from resnetkit.tasks.sparing import Shortage, Sparing
+from resnetkit.tasks.sparing import Sparing
 
 if TYPE_CHECKING:
     from resnetkit.deployment.exports.opened import ExportedModel
     from resnetkit.deployment.opening import OpenedModel
+    from resnetkit.deployment.probing import Choice
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be computed: at least so many images, and a batch of them to try runtimes on."""
+    """What is to be computed: at least so many images, and a batch of them to try runtimes on, if one can be had."""
 
     images: int
-    sample: Callable[[Preprocess], Pixels]
+    sample: Callable[[Preprocess], Pixels | None]
 
 
 def opened(spec: str | Path, stated: Stated | None = None) -> "OpenedModel | ExportedModel":
@@ -66,9 +66,11 @@ def choose(
     """The classifier of a MODEL.
 
     With backend or precision "auto" it is the one that a probe found quickest here, which is remembered; a probe is
-    made only for `work` that would take torch half a minute or more. Without one it is torch in float32. An exported
-    file has its runtime and precision already. Where memory is too little for a batch it is computed in pieces, and
-    `say` gets a line of it.
+    made only for `work` that would take torch half a minute or more. Without one it is torch in float32. Runtimes other
+    than torch compute on the CPU, GPU or not. An exported file has its runtime and precision already.
+
+    `say` gets what shows only at work: that memory is too little for a batch, which is then computed in pieces, or that
+    torch cannot compile here.
     """
     if callable(model):
         return Ready(model, resize_with_pillow)
@@ -85,8 +87,10 @@ def choose(
         from resnetkit.deployment.exports.classifier import ExportedClassifier, check_asked
 
         check_asked(found, device=device, backend=backend, precision=precision)
-        return Ready(Sparing(ExportedClassifier(found), tell), resize_with_pillow, found.notes, found.card.threshold)
-    return _network(found, device, backend, precision, mode, batch_size, work, tell)
+        ready = Ready(ExportedClassifier(found), resize_with_pillow, found.notes, found.card.threshold)
+    else:
+        ready = _network(found, device, backend, precision, mode, batch_size, work, say)
+    return replace(ready, classifier=Sparing(ready.classifier, tell))
 
 
 def _network(
@@ -97,43 +101,48 @@ def _network(
     mode: Mode,
     batch_size: int,
     work: Work | None,
-    tell: Shortage,
+    say: Callable[[str], None],
 ) -> Ready:
     import torch
 
     from resnetkit.data.transforms import resize_pixels
+    from resnetkit.deployment.building import check_computes
     from resnetkit.deployment.devices import best_device
+    from resnetkit.deployment.probing import candidates
     from resnetkit.tasks.bf16 import SLOW, has_native_bf16
 
-    device = best_device(device)
-    if device != "cpu":
-        plain = "float32" if precision == "auto" else precision
-        on_device = Sparing(opened.classifier(device=device, precision=plain), tell)
-        return Ready(on_device, resize_pixels, opened.notes, opened.card.threshold)
-    classifier = _on_cpu(opened, backend, precision, mode, batch_size, work)
-    sparing = Sparing(classifier, tell)
+    choices = candidates(backend, precision)
+    by_torch = backend in ("auto", "torch")
+    device = best_device("cpu" if device is None and not by_torch else device)
     notes = opened.notes
-    if precision == "bf16" and not has_native_bf16(torch.device("cpu")):
-        notes += (SLOW,)
-    if backend == "compile":  # the first batch shows whether this machine can
-        sparing(np.zeros((batch_size, *opened.preprocess.size, opened.card.in_chans), np.uint8))
-        notes += tuple(note for note in (getattr(classifier, "note", None),) if note)
-    return Ready(sparing, resize_pixels, notes, opened.card.threshold)
+    if torch.device(device).type == "cpu":
+        classifier = _on_cpu(opened, choices, mode, batch_size, work, say)
+        if precision == "bf16" and not has_native_bf16(torch.device("cpu")):
+            notes += (SLOW,)
+    elif by_torch:
+        plain = "float32" if precision == "auto" else precision
+        check_computes("torch", plain)
+        classifier = opened.classifier(device=device, precision=plain)
+    else:
+        raise InvalidArgument(f"{backend} computes on the CPU: leave out --device {device}, or --backend {backend}")
+    return Ready(classifier, resize_pixels, notes, opened.card.threshold)
 
 
 def _on_cpu(
-    opened: "OpenedModel", backend: str, precision: str, mode: Mode, batch_size: int, work: Work | None
-) -> Classifier:
-    from resnetkit.deployment.building import build
-    from resnetkit.deployment.probing import Bound, candidates, ever_chosen, probe, remember, remembered
+    opened: "OpenedModel", choices: "tuple[Choice, ...]", mode: Mode, batch_size: int, work: Work | None,
+    say: Callable[[str], None],
+) -> Classifier:  # fmt: skip
+    """The choice, if there is only one; else the one remembered, the first for little work, or the quickest."""
+    from resnetkit.deployment.probing import EXACT, Bound, builder, probe, remember, remembered, worth_a_probe
 
-    choices = candidates(backend, precision)
-    if len(choices) > 1 and (work is not None or ever_chosen(mode, batch_size)):
-        name, known = remembered(opened, choices, mode=mode, batch_size=batch_size)
-        if known is None and work is not None:
-            found = probe(opened, choices, work.sample(opened.preprocess), mode=mode, images=work.images, bound=Bound())
-            if found is not None:
-                remember(name, found[0])
-                return found[1]
-        choices = (known or choices[0],)
-    return build(opened, choices[0].backend, choices[0].precision, Lanes.of(mode))
+    built = builder(opened, Lanes.of(mode), say)
+    known = remembered(opened, choices, mode=mode, batch_size=batch_size) if len(choices) > 1 else choices[0]
+    classifier = built(known or choices[0])
+    if known or work is None or not worth_a_probe(built(EXACT), work.images, batch_size):
+        return classifier
+    pixels = work.sample(opened.preprocess)
+    if pixels is None:
+        return classifier
+    chosen = probe(built, choices, pixels, mode=mode, bound=Bound())
+    remember(opened, choices, chosen, mode=mode, batch_size=batch_size)
+    return built(chosen)

@@ -37,7 +37,7 @@ class OpenedModel:
         return self.card.preprocess
 
     def classifier(self, *, device: str = "cpu", precision: str = "float32") -> TorchClassifier:
-        """The network on `device`, in channels-last, as a Classifier."""
+        """The network itself, moved to `device` in channels-last, as a Classifier; bf16 casts weights at each call."""
         self.network.to(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return TorchClassifier(
             self.network.eval(),

@@ -88,10 +88,12 @@ class Predictor:
     MODEL is whatever `resnetkit predict` takes (exported files too), or an opened model, or any `Classifier`. A picture
     is a path, the bytes of an image file, a PIL image or a uint8 array H×W×3 (RGB; H×W×1 or H×W is grey).
 
-    `backend` is torch, compile, onnxruntime, openvino or auto: what a probe found quickest here, which it does only
-    for much `work`, and torch before. Mode "latency" puts all cores on one batch, "throughput" one on each. With `tta`
-    "flip" the answer for a picture is the mean of those for it and for its mirror image, at twice the time. Where
-    memory is too little for a batch it is computed in pieces, and `say` gets a line of it.
+    `backend` is torch, compile (which takes a minute before its first answer), onnxruntime, openvino or auto: what a
+    probe found quickest here, which it does only for much `work`, and torch before. All but torch compute on the CPU.
+    Mode "latency" puts all cores on one batch, "throughput" one on each. With `tta` "flip" the answer for a picture is
+    the mean of those for it and for its mirror image, at twice the time. `notes` are what the person should know; `say`
+    gets what shows only at work: that memory is too little for a batch, which is then computed in pieces, or that torch
+    cannot compile here.
     """
 
     def __init__(

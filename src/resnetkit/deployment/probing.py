@@ -4,8 +4,9 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -50,15 +51,20 @@ class Choice:
     precision: str
 
 
+Build = Callable[[Choice], Classifier]
+EXACT = Choice("torch", "float32")
+"""what answers are compared with"""
+
+
 def candidates(backend: str, precision: str) -> tuple[Choice, ...]:
     """What may be chosen from, torch first; "auto" stands for all that are installed, and for the usual precisions.
 
-    torch.compile takes a minute to save what another runtime saves at once, so "auto" tries it only where there is
-    no other.
+    torch.compile is never among these: it takes a minute in every process, and a choice holds for later ones with less
+    to do.
     """
     if backend == "auto":
         others: list[Backend] = [name for name in ("openvino", "onnxruntime") if installed(name)]
-        backends: list[Backend] = ["torch", *(others or ["compile"])]
+        backends: list[Backend] = ["torch", *others]
     elif backend in BACKENDS:
         backends = [backend]
     else:
@@ -73,41 +79,50 @@ def usual_precisions() -> tuple[str, ...]:
     return ("float32", "bf16") if has_native_bf16(torch.device("cpu")) else ("float32",)
 
 
-def ever_chosen(mode: Mode, batch_size: int) -> bool:
-    """Whether a choice was ever kept for such work: if not, there is no need to hash a network to look for one."""
-    return any_note(_folder(mode, batch_size))
-
-
-def remembered(
-    opened: OpenedModel, choices: tuple[Choice, ...], *, mode: Mode, batch_size: int
-) -> tuple[str, Choice | None]:
-    """The name under which the choice is kept, and the choice where one was made before."""
-    name = f"{_folder(mode, batch_size)}/{key(opened.network, opened.card, surroundings(), choices)}"
-    note = kept_note(name) or {}
-    found = Choice(note.get("backend", ""), note.get("precision", ""))
-    return name, found if found in choices else None
-
-
-def probe(
-    opened: OpenedModel, choices: tuple[Choice, ...], pixels: Pixels, *, mode: Mode, images: int, bound: Bound
-) -> tuple[Choice, Classifier] | None:
-    """The quickest of the choices that stays within the bound on these pictures, ready; None: not worth the time.
-
-    Each is timed in turn with the others, so that a busy moment of the machine slows all; the median counts. The
-    first is torch: what is not at least 3 % quicker than it is not chosen.
-    """
-    lanes = Lanes.of(mode)
-    first = build(opened, *_parts(choices[0]), lanes)
-    seconds = min(_seconds(first, pixels, 1) for _ in range(2))
-    if not _WORTH_A_PROBE <= seconds * images / len(pixels) < math.inf:
+def remembered(opened: OpenedModel, choices: tuple[Choice, ...], *, mode: Mode, batch_size: int) -> Choice | None:
+    """The choice that was made before for such work, if there was one."""
+    if not any_note(_folder(mode, batch_size)):  # no need to hash the network to look for its own
         return None
-    exact = (first if choices[0].precision == "float32" else build(opened, "torch", "float32", lanes))(pixels)
-    ready = {choices[0]: first} if bound.holds(first(pixels), exact) else {}
-    for choice in choices[1:]:
+    note = kept_note(_name(opened, choices, mode, batch_size)) or {}
+    found = Choice(note.get("backend", ""), note.get("precision", ""))
+    return found if found in choices else None
+
+
+def remember(opened: OpenedModel, choices: tuple[Choice, ...], chosen: Choice, *, mode: Mode, batch_size: int) -> None:
+    """Keep what was chosen for the next time."""
+    keep_note(_name(opened, choices, mode, batch_size), asdict(chosen))
+
+
+def builder(opened: OpenedModel, lanes: Lanes, say: Callable[[str], None] = lambda text: None) -> Build:
+    """Builds the network as a choice says; what was built is given again."""
+    return cache(lambda choice: build(opened, choice.backend, choice.precision, lanes, say))
+
+
+def worth_a_probe(classifier: Classifier, images: int, batch_size: int) -> bool:
+    """Whether so many images take this classifier half a minute or more.
+
+    A single image is tried before a batch, so that little work is not kept waiting.
+    """
+
+    def seconds(size: int) -> float:
+        blank = np.zeros((size, *classifier.preprocess.size, classifier.preprocess.channels), np.uint8)
+        return min(_seconds(classifier, blank, 1) for _ in range(2)) * images / size
+
+    return all(_WORTH_A_PROBE <= seconds(size) < math.inf for size in (1, min(batch_size, images)))
+
+
+def probe(built: Build, choices: tuple[Choice, ...], pixels: Pixels, *, mode: Mode, bound: Bound) -> Choice:
+    """The quickest of the choices that stays within the bound on these pictures.
+
+    Each is timed in turn with the others, so that a busy moment of the machine slows all; the median counts. What is
+    not at least 3 % quicker than the first is not chosen.
+    """
+    exact = built(EXACT)(pixels)
+    ready: dict[Choice, Classifier] = {}
+    for choice in choices:
         try:
-            classifier = build(opened, *_parts(choice), lanes)
-            if bound.holds(classifier(pixels), exact):
-                ready[choice] = classifier
+            if bound.holds(built(choice)(pixels), exact):
+                ready[choice] = built(choice)
         except Exception:  # each runtime has exceptions of its own; what cannot take this network is left out
             continue
     if not ready:
@@ -118,23 +133,17 @@ def probe(
     times: dict[Choice, list[float]] = {choice: [] for choice in ready}
     for _ in range(_ROUNDS):
         for choice, classifier in ready.items():
-            times[choice].append(_seconds(classifier, pixels, 2 * lanes.streams))
+            times[choice].append(_seconds(classifier, pixels, 2 * Lanes.of(mode).streams))
     medians = {choice: statistics.median(values) for choice, values in times.items()}
-    chosen = min(medians, key=lambda choice: medians[choice] * (0.97 if choice == choices[0] else 1))
-    return chosen, ready[chosen]
-
-
-def remember(name: str, choice: Choice) -> None:
-    """Keep a choice for the next time."""
-    keep_note(name, asdict(choice))
+    return min(medians, key=lambda choice: medians[choice] * (0.97 if choice == choices[0] else 1))
 
 
 def _folder(mode: Mode, batch_size: int) -> str:
     return f"chosen/{mode}-{batch_size}"
 
 
-def _parts(choice: Choice) -> tuple[Backend, str]:
-    return choice.backend, choice.precision
+def _name(opened: OpenedModel, choices: tuple[Choice, ...], mode: Mode, batch_size: int) -> str:
+    return f"{_folder(mode, batch_size)}/{key(opened.network, opened.card, surroundings(), choices)}"
 
 
 def _seconds(classifier: Classifier, pixels: Pixels, batches: int) -> float:

@@ -65,11 +65,12 @@ class Sparing(Wrapping):
 
     def _answers(self, pixels: Pixels) -> list[Probabilities]:
         def more(pieces: int, shortage: str) -> int:
-            halved = smaller_pieces(
+            return smaller_pieces(
                 pieces, len(pixels), shortage, least=1, advice="use a smaller model, or one made for smaller images"
             )
-            self._most = math.ceil(len(pixels) / halved)
-            self._tell(math.ceil(len(pixels) / pieces), self._most)
-            return halved
 
-        return in_pieces(lambda pieces: list(map(self._classifier, np.array_split(pixels, pieces))), 1, more)[0]
+        answers, pieces = in_pieces(lambda pieces: list(map(self._classifier, np.array_split(pixels, pieces))), 1, more)
+        if pieces > 1:
+            self._most = math.ceil(len(pixels) / pieces)
+            self._tell(len(pixels), self._most)
+        return answers

@@ -9,40 +9,45 @@ import json
 import os
 import platform
 import shutil
-import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from resnetkit import __version__
+from resnetkit.checkpoints.atomic import flush, write_atomically
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.cores import usable_cores
+from resnetkit.data.places import cache_folder
+from resnetkit.errors import WriteFailed
 
-Result = TypeVar("Result")
+Made = TypeVar("Made")
 
-_FORMAT = 1
+_FORMAT = 2
 _PACKAGES = ("torch", "openvino", "onnxruntime", "onnx", "onnxscript")
-
-
-def cache_folder() -> Path:
-    """RESNETKIT_CACHE, or `resnetkit` in the user's own cache."""
-    named = os.environ.get("RESNETKIT_CACHE")
-    own = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(own) / "resnetkit"
+_HASHES = "hashes.json"
+"""of a folder's other files"""
+_PART = ".part-"
+_DAY = 24 * 3600
+_UNKEPT = (OSError, ValueError, RuntimeError, WriteFailed)
+"""what comes of a cache that is not there, damaged, closed or full; OpenVINO's errors are RuntimeErrors"""
 
 
 def key(network: nn.Module, card: ModelCard, *more: object) -> str:
-    """A hash of the network's numbers, of what its card says about computing, and of `more`."""
+    """A hash of the network's numbers, of what its card says about computing, of this package, and of `more`."""
     digest = hashlib.sha256()
     for name, values in network.state_dict().items():
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
         flat = values.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-    said = (card.row, card.num_classes, card.preprocess, card.temperature, _FORMAT, *more)
+    said = (card.row, card.num_classes, card.preprocess, card.task, card.temperature, __version__, _FORMAT, *more)
     digest.update(repr(said).encode())
     return digest.hexdigest()[:32]
 
@@ -76,57 +81,83 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def kept(name: str, make: Callable[[Path], None], read: Callable[[Path], Result]) -> Result:
-    """What `read` reads of the folder `name` of the cache, which `make` fills the first time.
+def kept(
+    name: str, make: Callable[[], Made], write: Callable[[Made, Path], None], read: Callable[[Path], Made]
+) -> Made:
+    """What `read` reads of the folder `name` of the cache; where it is not there, what `make` makes and `write` keeps.
 
-    The folder appears whole or not at all; one that cannot be read is made anew; where there is no place to keep it,
-    it is made for this once.
+    The folder appears whole or not at all, and is made anew where its files are no longer as they were written. Where
+    they cannot be kept (no place, no permission, a full disk) what was made serves for this once.
     """
-    target = cache_folder() / name
-    if target.is_dir():
-        try:
-            return read(target)
-        except (OSError, RuntimeError):  # damaged: OpenVINO's errors are RuntimeErrors
-            shutil.rmtree(target, ignore_errors=True)
-    temporary = _folder_beside(target)
-    try:
-        make(temporary)
-        result = read(temporary)
-        if temporary.parent == target.parent:
-            with suppress(OSError):  # another process was faster
-                os.rename(temporary, target)
-        return result
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with suppress(*_UNKEPT):
+        return read(_whole(cache_folder() / name))
+    made = make()
+    with suppress(*_UNKEPT):
+        folder = cache_folder() / name
+        _fill(folder, partial(write, made))
+        return read(_whole(folder))
+    return made
 
 
-def _folder_beside(target: Path) -> Path:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="resnetkit-"))
+def _whole(folder: Path) -> Path:
+    """The folder, if its files are those that were written."""
+    if json.loads((folder / _HASHES).read_text()) != _hashes(folder):
+        raise OSError(f"{folder} is damaged")
+    return folder
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for path in folder.iterdir():
+        if path.name != _HASHES:
+            with path.open("rb") as file:
+                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def _fill(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make the folder's files: it gets its name when all of them are on the disk."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder.parent)
+    with TemporaryDirectory(prefix=_PART, dir=folder.parent, ignore_cleanup_errors=True) as temporary:
+        part = Path(temporary)
+        write(part)
+        (part / _HASHES).write_text(json.dumps(_hashes(part)))
+        for path in part.iterdir():
+            flush(path)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or it would have been read
+        with suppress(OSError):  # another process was faster
+            part.rename(folder)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """What processes that were killed had begun here; younger than a day it may still be under way."""
+    for part in place.glob(f"{_PART}*"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _DAY:
+                shutil.rmtree(part)
 
 
 def kept_note(name: str) -> dict[str, Any] | None:
     """The JSON object that `keep_note` kept; None where there is none that can be read."""
-    with suppress(OSError, ValueError):
+    with suppress(*_UNKEPT):
         note = json.loads((cache_folder() / f"{name}.json").read_text())
         return note if isinstance(note, dict) else None
     return None
 
 
 def any_note(folder: str) -> bool:
-    """Whether the folder of the cache holds any note."""
-    return any((cache_folder() / folder).glob("*.json"))
+    """Whether the folder of the cache holds any note; one that may not be looked into holds none."""
+    with suppress(*_UNKEPT):
+        return any((cache_folder() / folder).glob("*.json"))
+    return False
 
 
 def keep_note(name: str, note: dict[str, Any]) -> None:
     """Keep a JSON object; where that is not possible, it is not kept."""
-    target = cache_folder() / f"{name}.json"
-    with suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".part-", dir=target.parent)
-        with os.fdopen(handle, "w") as file:
-            json.dump(note, file)
-        os.replace(temporary, target)
+
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(note))
+
+    with suppress(WriteFailed):
+        write_atomically(cache_folder() / f"{name}.json", write)

@@ -1,7 +1,6 @@
 """An ONNX model in ONNX Runtime as a `Classifier`. No torch."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -16,11 +15,8 @@ from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
 class OnnxRuntimeClassifier:
     """A model whose input is uint8 `N,h,w,C` with a free batch, and whose output is probabilities."""
 
-    def __init__(
-        self, model: "Path | bytes", meaning: Meaning, *, precision: str = "float32", lanes: Lanes,
-        input_name: str = "pixels",
-    ) -> None:  # fmt: skip
-        self._session, self._input = _session(model, lanes), input_name
+    def __init__(self, model: bytes, meaning: Meaning, *, precision: str = "float32", lanes: Lanes) -> None:
+        self._session = _session(model, lanes)
         self._lanes, self._precision = lanes, precision
         self.class_names, self.num_classes = meaning.class_names, meaning.num_classes
         self.preprocess = meaning.preprocess
@@ -33,7 +29,7 @@ class OnnxRuntimeClassifier:
 
     def __call__(self, pixels: Pixels) -> Probabilities:
         """Probabilities `N,classes` of uint8 images `N,h,w,C`."""
-        answer: Probabilities = self._session.run(None, {self._input: np.ascontiguousarray(pixels)})[0]
+        answer: Probabilities = self._session.run(None, {"pixels": np.ascontiguousarray(pixels)})[0]
         return answer
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
@@ -43,11 +39,11 @@ class OnnxRuntimeClassifier:
         return map_ahead(self, batches, workers=self._lanes.streams, ahead=self._lanes.streams)
 
 
-def _session(model: "Path | bytes", lanes: Lanes) -> Any:
+def _session(model: bytes, lanes: Lanes) -> Any:
     with needs("onnx", "ONNX Runtime"):
         from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = lanes.threads
     options.log_severity_level = 3
-    return InferenceSession(str(model) if isinstance(model, Path) else model, options, ["CPUExecutionProvider"])
+    return InferenceSession(model, options, ["CPUExecutionProvider"])

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from resnetkit.deployment.backends.filling import filled_up
 from resnetkit.deployment.backends.lanes import Lanes
 from resnetkit.deployment.extras import silent_openvino
 from resnetkit.errors import InvalidArgument
@@ -27,12 +27,11 @@ class OpenVinoClassifier:
     It is compiled once for each size of batch, because a size that is known is computed faster.
     """
 
-    def __init__(self, model: "Model | Path", meaning: Meaning, *, precision: str = "float32", lanes: Lanes) -> None:
+    def __init__(self, model: "Model", meaning: Meaning, *, precision: str = "float32", lanes: Lanes) -> None:
         if precision not in _PRECISIONS:
             raise InvalidArgument(f"precision {precision}: OpenVINO computes in {', '.join(_PRECISIONS)}")
-        core = silent_openvino().Core()
-        self._model = core.read_model(model) if isinstance(model, Path) else model
-        self._core, self._precision, self._lanes = core, precision, lanes
+        self._core, self._model = silent_openvino().Core(), model
+        self._precision, self._lanes = precision, lanes
         self._compiled: dict[int, CompiledModel] = {}
         self.class_names, self.num_classes = meaning.class_names, meaning.num_classes
         self.preprocess = meaning.preprocess
@@ -66,7 +65,7 @@ class OpenVinoClassifier:
             elif not idle:
                 yield from _finished(under_way, idle, len(under_way) - 1)
             request = idle.pop()
-            full = np.ascontiguousarray(pixels) if len(pixels) == size else _filled_up(pixels, size)
+            full = filled_up(pixels, size)
             request.start_async([full], share_inputs=True)
             under_way.append((request, len(pixels), full))
         yield from _finished(under_way, idle, 0)
@@ -98,9 +97,3 @@ def _finished(under_way: "deque[tuple[Any, int, Pixels]]", idle: list[Any], left
 def _answer(request: Any, count: int) -> Probabilities:
     """A copy, because the next batch is written over the request's own."""
     return np.array(request.get_output_tensor().data[:count], np.float32)
-
-
-def _filled_up(pixels: Pixels, size: int) -> Pixels:
-    full = np.zeros((size, *pixels.shape[1:]), np.uint8)
-    full[: len(pixels)] = pixels
-    return full
