@@ -113,7 +113,8 @@ class _Training:
     def to_the_end(self, position: Position, seconds: float) -> Outcome:
         """From `position` to the last step, which is expected to take `seconds`."""
         self._begin(position, seconds)
-        if not position.steps_done and self._over(position):
+        validated = position.epoch % _validate_every(self.plan) == 0
+        if not position.steps_done and validated and self._over(position):
             position = replace(position, finished=True)
         while not position.finished:
             position = self._train_epoch(position)
