@@ -75,6 +75,8 @@ def fit(
     def say(text: str) -> None:
         listener(Remark(text))
 
+    if processes.first:
+        run.remove_unfinished()
     position = restore_newest(run.checkpoint, learner, say)
     duration = duration_of(
         plan, len(train), began=time.monotonic() if began is None else began, spent=position.spent,
