@@ -172,16 +172,30 @@ def test_a_signal_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on(
     assert_same_end(run, whole)
 
 
-def test_a_request_to_stop_that_arrives_twice_is_one(tmp_path: Path):
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """Images of which 128 take a processor a while to learn from, and 1,500 to be scored."""
+    images = np.random.default_rng(0).integers(0, 256, (1_628, 48, 48, 3), np.uint8)
+    labels = np.arange(len(images))[:, None] % 2
+    path = tmp_path / "noise.npz"
+    np.savez(
+        path, train_images=images[:128], train_labels=labels[:128], val_images=images[128:], val_labels=labels[128:]
+    )
+    return path
+
+
+def test_a_request_to_stop_that_arrives_twice_is_one(tmp_path: Path, noise: Path):
     run = tmp_path / "run"
-    process = start("train", "digits", *FLAGS, "--output", run)
-    wait_for_step(run, 2, process)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.005)  # as a job manager and torchrun both send it
-    process.send_signal(signal.SIGTERM)
+    flags = ("--epochs", "9", "--deterministic", "--batch-size", "128", "--device", "cpu")
+    process = start("train", noise, *flags, "--output", run)
+    wait_for_step(run, 0, process)
+    for _ in range(2):  # as a job manager and torchrun both send it
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
     assert f"resnetkit train --resume {run}" in errors.splitlines()[-1]
+    assert newest_step(run) == 1, "the step is finished"
 
 
 def test_a_second_signal_after_a_moment_acts_at_once():
@@ -204,17 +218,11 @@ TELLING = (
 )
 
 
-def test_a_signal_during_a_long_validation_is_answered_before_its_end(tmp_path: Path):
-    images = np.random.default_rng(0).integers(0, 256, (1_628, 48, 48, 3), np.uint8)
-    labels = np.arange(len(images))[:, None] % 2
-    np.savez(
-        tmp_path / "data.npz", train_images=images[:128], train_labels=labels[:128],
-        val_images=images[128:], val_labels=labels[128:],
-    )  # fmt: skip
+def test_a_signal_during_a_long_validation_is_answered_before_its_end(tmp_path: Path, noise: Path):
     flags = ("--epochs", "1", "--deterministic", "--batch-size", "64", "--device", "cpu")
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-c", TELLING, "train", tmp_path / "data.npz", *flags, "--output", run],
+        [sys.executable, "-c", TELLING, "train", noise, *flags, "--output", run],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     assert process.stdout
@@ -226,7 +234,7 @@ def test_a_signal_during_a_long_validation_is_answered_before_its_end(tmp_path: 
     assert newest_step(run) == 2, "the steps are kept"
     assert not (run / "metrics.jsonl").exists(), "it did not wait for the end of the validation"
     resume(run)
-    train(tmp_path / "data.npz", output=tmp_path / "whole", epochs=1, deterministic=True, batch_size=64, device="cpu")
+    train(noise, output=tmp_path / "whole", epochs=1, deterministic=True, batch_size=64, device="cpu")
     assert_same_end(run, tmp_path / "whole")
 
 
