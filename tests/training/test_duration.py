@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -17,6 +18,7 @@ from resnetkit.errors import InvalidArgument
 from resnetkit.training import duration
 from resnetkit.training.duration import Clock, Steps
 from resnetkit.training.plan import Budget, Plan
+from resnetkit.training.progress import Event, Stepped
 from resnetkit.training.schedule import learning_rate
 from resnetkit.training.snapshot import Position
 
@@ -116,6 +118,27 @@ def test_a_deterministic_budget_is_counted_out_so_that_killed_resumed_and_repeat
     train(recipe=whole / "recipe.yaml", output=again, checkpoint_steps=3)
     assert_same_end(run, whole)
     assert_same_end(again, whole)
+
+
+def test_a_resumed_run_is_no_sooner_over_than_one_never_stopped(tmp_path: Path):
+    train("digits", output=tmp_path / "a", minutes=0.05, deterministic=True, batch_size=256)
+    path = tmp_path / "a" / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    recipe["budget"] |= {"steps": 60, "validate_every": 2}
+    path.write_text(yaml.safe_dump(recipe))
+    # Nothing can change, so the first validation, after two epochs, stays the best.
+    settings = {"recipe": path, "freeze": "body", "lr": 1e-30, "early_stopping": 1}
+    whole = train(output=tmp_path / "whole", **settings)
+    assert whole.epochs == 4, "the third has no validation"
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Stepped) and event.epoch == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(output=tmp_path / "run", listener=stop, **settings)
+    assert resume(tmp_path / "run").epochs == 4
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
 def test_epochs_replace_the_budget_of_a_former_run(tmp_path: Path):

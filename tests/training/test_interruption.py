@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from resnetkit.api.training import resume, train
-from resnetkit.errors import CheckpointError, RunError, WriteFailed
+from resnetkit.data.opening import open_data
+from resnetkit.errors import CheckpointError, DataError, RunError, WriteFailed
+from resnetkit.training.interruption import noted_interruption
+from resnetkit.training.progress import Event, Stepped
 from resnetkit.training.run import Run
 
 FLAGS = ("--epochs", "3", "--deterministic", "--checkpoint-steps", "2", "--batch-size", "256", "--device", "cpu")
@@ -165,6 +170,103 @@ def test_a_signal_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on(
     assert f"resnetkit train --resume {run}" in errors.splitlines()[-1]
     resume(run)
     assert_same_end(run, whole)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """Images of which 128 take a processor a while to learn from, and 1,500 to be scored."""
+    images = np.random.default_rng(0).integers(0, 256, (1_628, 48, 48, 3), np.uint8)
+    labels = np.arange(len(images))[:, None] % 2
+    path = tmp_path / "noise.npz"
+    np.savez(
+        path, train_images=images[:128], train_labels=labels[:128], val_images=images[128:], val_labels=labels[128:]
+    )
+    return path
+
+
+def test_a_request_to_stop_that_arrives_twice_is_one(tmp_path: Path, noise: Path):
+    run = tmp_path / "run"
+    flags = ("--epochs", "9", "--deterministic", "--batch-size", "128", "--device", "cpu")
+    process = start("train", noise, *flags, "--output", run)
+    wait_for_step(run, 0, process)
+    for _ in range(2):  # as a job manager and torchrun both send it
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert f"resnetkit train --resume {run}" in errors.splitlines()[-1]
+    assert newest_step(run) == 1, "the step is finished"
+
+
+def test_a_second_signal_after_a_moment_acts_at_once():
+    with noted_interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.received is signal.SIGINT
+        time.sleep(2.1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# A run that says after which step it is.
+TELLING = (
+    "import sys; from resnetkit.cli import main; from resnetkit.training import loop;"
+    "own = loop._Training._stepped;"
+    "loop._Training._stepped = lambda self, position: (own(self, position), print(position.steps_done, flush=True));"
+    "main(sys.argv[1:])"
+)
+
+
+def test_a_signal_during_a_long_validation_is_answered_before_its_end(tmp_path: Path, noise: Path):
+    flags = ("--epochs", "1", "--deterministic", "--batch-size", "64", "--device", "cpu")
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", TELLING, "train", noise, *flags, "--output", run],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdout
+    assert [process.stdout.readline(), process.stdout.readline()] == ["1\n", "2\n"]
+    time.sleep(0.5)  # no step is left, and the validation takes many times that
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert newest_step(run) == 2, "the steps are kept"
+    assert not (run / "metrics.jsonl").exists(), "it did not wait for the end of the validation"
+    resume(run)
+    train(noise, output=tmp_path / "whole", epochs=1, deterministic=True, batch_size=64, device="cpu")
+    assert_same_end(run, tmp_path / "whole")
+
+
+def test_images_that_are_gone_in_mid_epoch_cost_nothing_that_was_learnt(tmp_path: Path):
+    source = open_data("digits").split("train")
+    for index in range(120):
+        folder = tmp_path / "data" / str(source.labels[index] % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(source.image(index)[..., 0]).save(folder / f"{index}.png")
+    settings = {"epochs": 2, "batch_size": 4, "deterministic": True, "workers": 1, "device": "cpu"}
+    train(tmp_path / "data", output=tmp_path / "whole", **settings)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Stepped) and (event.epoch, event.step) == (2, 3):
+            (tmp_path / "data").rename(tmp_path / "gone")
+
+    with pytest.raises(DataError, match=f"continue with: resnetkit train --resume {tmp_path / 'run'}"):
+        train(tmp_path / "data", output=tmp_path / "run", listener=listen, **settings)
+    steps_an_epoch = int(sorted(os.listdir(tmp_path / "whole" / "checkpoint"))[-1][5:13]) // 2
+    assert newest_step(tmp_path / "run") >= steps_an_epoch + 3
+    (tmp_path / "gone").rename(tmp_path / "data")
+    resume(tmp_path / "run")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path):
+    run = train("digits", output=tmp_path / "run", epochs=1, batch_size=512, device="cpu").run
+    left = [run / ".metrics.jsonl.17-0badcafe.part", run / "checkpoint" / ".step-00000003.safetensors.17-0badcafe.part"]
+    for path in left:
+        path.write_bytes(b"half")
+    resume(run)
+    assert not [path for path in left if path.exists()]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, whole: Path):

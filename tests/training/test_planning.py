@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from resnetkit.api.choosing import show_recipe
+from resnetkit.api.loading import training_images
 from resnetkit.api.networks import create_model
 from resnetkit.api.training import train
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
 from resnetkit.data.opening import open_data
+from resnetkit.data.transforms import EvalTransform
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan
 from resnetkit.training.planning import ImageFacts, preprocess_for, resolve_recipe
@@ -65,6 +67,26 @@ def test_images_of_one_shade_are_divided_by_a_grey_level():
     row = preprocess_for(Recipe(normalise_by="data"), black, 1, known)
     assert (row.mean, row.std) == ((0.0,), (1 / 255,))
     assert preprocess_for(Recipe(), black, 1, known).mean == (0.5,)
+
+
+def test_small_images_that_are_no_squares_are_seen_whole_and_keep_their_shape_early(tmp_path):
+    row = preprocess_for(Recipe(), ImageFacts(48, 24), 1)
+    image = np.random.default_rng(0).integers(0, 256, (48, 24, 1), np.uint8)
+    assert np.array_equal(EvalTransform(row)(image)[0], image[..., 0])
+    # What is white at the edges and black in the middle is not black all over in the early epochs.
+    framed = np.full((20, 48, 24), 255, np.uint8)
+    framed[:, 12:36, 6:18] = 0
+    np.savez(tmp_path / "framed.npz", train_images=framed, train_labels=np.arange(20)[:, None] % 2)
+    recipe = Recipe(
+        early_sizes=(0.5,), early_until=(0.5,), augmentation="none", flip=False, batch_size=20, image_size=None
+    )  # fmt: skip
+    images = training_images(
+        recipe, row, open_data(tmp_path / "framed.npz", channels=1).split("train"), seed=0, workers=0
+    )
+    batch = next(images.batches())
+    assert batch.images.shape[-2:] == (24, 12)
+    assert batch.images[0, 0, 0, 0] == 255
+    assert batch.images[0, 0, 12, 6] == 0
 
 
 def test_without_data_a_recipe_shows_as_it_is_written():

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,16 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 FLAGS = {"epochs": 2, "batch_size": 200, "lr": 0.02, "checkpoint_steps": 4}
 
 
-def job(*words: str | Path, processes: int = 2) -> "subprocess.Popen[str]":
+def job(
+    *words: str | Path, processes: int = 2, program: Sequence[str] = ("-m", "resnetkit")
+) -> "subprocess.Popen[str]":
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return subprocess.Popen(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
-            "--master-addr", "127.0.0.1", "--master-port", str(port), "-m", "resnetkit", "train", *map(str, words),
+            "--master-addr", "127.0.0.1", "--master-port", str(port), *program, "train", *map(str, words),
         ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
@@ -115,6 +118,50 @@ def test_a_signal_to_the_job_leaves_a_checkpoint_that_one_process_continues(tmp_
     assert process.returncode
     assert f"resnetkit train --resume {run}" in errors
     assert resume(run).epochs == 6
+
+
+# A disk that is slow once the job is to stop.
+SLOW_DISK = """
+import sys, time
+from resnetkit.cli import main
+from resnetkit.training import keeping, loop
+own = keeping.save_snapshot
+asked = []
+stop = loop._Training._stop_if_asked
+
+def stop_if_asked(self, position):
+    asked[:] = [True] if self.interruption.agreed(self.processes) else []
+    stop(self, position)
+
+def save_snapshot(*words):
+    if asked:
+        time.sleep(4)
+    return own(*words)
+
+loop._Training._stop_if_asked, keeping.save_snapshot = stop_if_asked, save_snapshot
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the processes in /proc")
+def test_a_signal_to_every_process_of_a_job_leaves_the_first_one_time_to_write(tmp_path: Path):
+    run = tmp_path / "run"
+    (tmp_path / "slow_disk.py").write_text(SLOW_DISK)
+    words = ("digits", *flags(epochs=200, checkpoint_steps=10**6), "--output", run)
+    process = job(*words, program=(str(tmp_path / "slow_disk.py"),))
+    until = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    for pid in children(process).values():
+        os.kill(pid, signal.SIGTERM)  # and once one has ended, torchrun ends the others
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode
+    assert f"resnetkit train --resume {run}" in errors
+    assert not list(run.rglob("*.part"))
+    kept = max(int(path.stem[5:]) for path in (run / "checkpoint").glob("step-*"))
+    assert kept >= 7 * len(lines(run))
 
 
 def test_shares_cover_everything_once():

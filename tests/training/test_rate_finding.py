@@ -51,6 +51,12 @@ def test_a_loss_that_never_falls_gives_no_suggestion():
         read_curve(RATES, np.random.default_rng(0).normal(2.3, 0.2, 101), usual=0.1)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 9])
+def test_a_loss_that_is_not_finite_from_the_first_steps_on_is_one_clear_error(steps: int):
+    with pytest.raises(RunError, match=rf"not finite, or broke, after {steps} step"):
+        read_curve(RATES[:steps], curve(0.01, 3.0)[:steps], usual=0.1)
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_on_handwriting_it_is_near_the_rate_that_suits_and_training_at_it_works(tmp_path: Path, seed: int):
     found = find_lr("digits", seed=seed, deterministic=True)

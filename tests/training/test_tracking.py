@@ -1,15 +1,18 @@
 """Numbers handed to trackers arrive there, read back with the tracker's own reader, and cost no run."""
 
 import json
+import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from resnetkit.api.training import train
+from resnetkit.api.repeating import train_with_seeds
+from resnetkit.api.training import resume, train
 from resnetkit.errors import MissingExtra
 from resnetkit.training import tracking
+from resnetkit.training.interruption import Interrupted
 from resnetkit.training.progress import EpochEnded, Event, Remark, nobody
 from resnetkit.training.tracking import tracked
 
@@ -116,6 +119,62 @@ def test_a_tracker_that_fails_in_mid_run_does_not_cost_the_run(tmp_path: Path, m
     [said] = [event.text for event in heard if isinstance(event, Remark) and "no more numbers" in event.text]
     assert "the server is gone" in said
     assert len([event for event in heard if isinstance(event, EpochEnded)]) == 2
+
+
+class Unclosed:
+    check = staticmethod(lambda: None)
+
+    def __init__(self, run: Path, *_: object) -> None:
+        if run.name == "seed-1":
+            raise ConnectionError("the server is gone")
+
+    def log(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        raise ConnectionError("the server is gone")
+
+
+def test_a_tracker_that_cannot_be_closed_changes_no_exit(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tracking, "_OPENERS", {"mlflow": Unclosed})
+
+    def interrupted(event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            raise Interrupted("runs/train", signal.SIGTERM)
+
+    with pytest.raises(Interrupted), tracked(interrupted, "mlflow") as listener:
+        train("digits", output=tmp_path / "run", listener=listener, **SHORT)
+
+
+def test_a_tracker_that_is_gone_does_not_end_the_remaining_seeds(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tracking, "_OPENERS", {"mlflow": Unclosed})
+    heard: list[Event] = []
+    with tracked(heard.append, "mlflow") as listener:
+        settings = {**SHORT, "epochs": 1}
+        assert len(train_with_seeds(3, "digits", output=tmp_path, listener=listener, **settings).runs) == 3
+    said = [event.text for event in heard if isinstance(event, Remark) and "the server is gone" in event.text]
+    assert [" ".join(text.split()[1:4]) for text in said] == [
+        "cannot be closed:",
+        "cannot be opened:",
+        "cannot be closed:",
+    ]
+
+
+def test_a_resumed_run_goes_on_without_a_tracker_that_is_gone_and_a_new_one_is_not_begun(tmp_path: Path, monkeypatch):
+    class Gone:
+        check = staticmethod(lambda: None)
+
+        def __init__(self, *_: object) -> None:
+            raise ConnectionError("the server is gone")
+
+    run = train("digits", output=tmp_path / "run", **{**SHORT, "epochs": 1}).run
+    monkeypatch.setattr(tracking, "_OPENERS", {"mlflow": Gone})
+    heard: list[Event] = []
+    with tracked(heard.append, "mlflow") as listener:
+        assert resume(run, listener=listener).epochs == 1
+    assert [event for event in heard if isinstance(event, Remark) and "cannot be opened" in event.text]
+    with pytest.raises(ConnectionError), tracked(nobody, "mlflow") as listener:
+        train("digits", output=tmp_path / "new", listener=listener, **SHORT)
 
 
 def test_wandb_is_online_only_with_a_key_and_a_server_that_answers(tmp_path: Path, monkeypatch, server):

@@ -12,7 +12,7 @@ from resnetkit.data.loader import Loader
 from resnetkit.data.resident import ResidentLoader, fits
 from resnetkit.data.sources import Source
 from resnetkit.data.transforms import EvalTransform
-from resnetkit.training.images import GrowingImages, TrainingImages
+from resnetkit.training.images import GrowingImages, Size, TrainingImages
 from resnetkit.training.planning import pixel_policies, training_sizes
 
 
@@ -35,7 +35,7 @@ def training_images(
     if recipe.balance == "sampler":
         weights = draw_weights(source, class_weights(class_counts(source), recipe.balance_beta))
 
-    def batches(size: int | None) -> Loader | ResidentLoader:
+    def batches(size: Size | None) -> Loader | ResidentLoader:
         sized = preprocess.restated(image_size=size)
         policy = policy_for(sized.size, kind=recipe.augmentation, flip=bool(recipe.flip))
         if isinstance(policy, RandomResizedCrop):

@@ -121,7 +121,7 @@ class Preprocess:
         *,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
         crop_mode: CropMode | None = None,
     ) -> "Preprocess":
         """The row with what a person states in place of what was assumed; another size keeps the crop's share.
@@ -134,8 +134,9 @@ class Preprocess:
         )  # fmt: skip
         if image_size is None:
             return row
-        side = _whole(image_size / self.crop_share)
-        return replace(row, size=(image_size, image_size), resize=max(image_size, side))
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        side = _whole(min(size) / self.crop_share)
+        return replace(row, size=size, resize=max(*size, side))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; `from_dict` reads them back."""

@@ -56,6 +56,14 @@ def write_text_atomically(path: str | Path, text: str) -> None:
     write_atomically(path, lambda temporary: _write(temporary, content))
 
 
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove the temporary files that a writer left in `folder` because it was killed. Nobody may be writing there."""
+    for left in Path(folder).glob(".*.part"):
+        # What cannot be removed is in nobody's way.
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically; the tensors may lie on any device and in any memory format."""
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}

@@ -143,6 +143,6 @@ def _of_container() -> Iterator[int]:
 
 def _input_size(plan: Plan) -> tuple[int, int, int]:
     """C,H,W of the largest images of the training."""
-    _, side = training_sizes(plan.recipe, plan.preprocess)[-1]
-    height, width = plan.preprocess.restated(image_size=side).size
+    _, size = training_sizes(plan.recipe, plan.preprocess)[-1]
+    height, width = plan.preprocess.restated(image_size=size).size
     return plan.model.in_chans, height, width

@@ -13,6 +13,9 @@ from resnetkit.data.resident import ResidentLoader
 
 Batches = Loader | ResidentLoader
 
+Size = tuple[int, int]
+"""height, width"""
+
 
 class TrainingImages(Protocol):
     """Batches by epoch: what the loop knows of a loader, be its images indexed or streamed."""
@@ -47,7 +50,7 @@ class GrowingImages:
     share of the training, the last one those after. The order of an epoch does not depend on the size.
     """
 
-    def __init__(self, loader_of: Callable[[int | None], Batches], sizes: Sequence[tuple[float, int | None]]) -> None:
+    def __init__(self, loader_of: Callable[[Size | None], Batches], sizes: Sequence[tuple[float, Size | None]]) -> None:
         self.begins = tuple(begin for begin, _ in sizes)
         self._loaders = tuple(loader_of(size) for _, size in sizes)
 

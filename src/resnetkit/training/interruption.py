@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +11,7 @@ from resnetkit.errors import RunError
 from resnetkit.training.processes import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AT_ONCE = 2.0  # seconds in which signals are one request to stop
 
 
 class Interrupted(RunError):
@@ -35,7 +37,10 @@ class Interruption:
 
 @contextmanager
 def noted_interruption() -> Iterator[Interruption]:
-    """Within this block the first SIGINT or SIGTERM is only noted; a second one acts as it always does.
+    """Within this block SIGINT and SIGTERM are only noted; one that comes 2 seconds after the first acts as always.
+
+    A job manager signals every process of a job, and `torchrun` hands on what it gets, so that one request to stop may
+    arrive twice within milliseconds. A person who presses Ctrl-C again after a moment means to stop at once.
 
     Outside of the main thread signals cannot be caught, so there nothing is changed.
     """
@@ -44,9 +49,17 @@ def noted_interruption() -> Iterator[Interruption]:
         yield interruption
         return
     before = {each: signal.getsignal(each) for each in _SIGNALS}
+    noted_at = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        interruption.received = signal.Signals(number)
+        nonlocal noted_at
+        if interruption.received is None:
+            interruption.received, noted_at = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - noted_at > _AT_ONCE:
+            put_back()
+            signal.raise_signal(number)
+
+    def put_back() -> None:
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -55,5 +68,4 @@ def noted_interruption() -> Iterator[Interruption]:
     try:
         yield interruption
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        put_back()

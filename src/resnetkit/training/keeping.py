@@ -1,13 +1,15 @@
 """What a run keeps on disk, and what it does when the disk refuses: train on, say so, try again."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, final
 
 from torch import Tensor
 
 from resnetkit.checkpoints import modelfile
 from resnetkit.errors import CheckpointError, WriteFailed
+from resnetkit.tasks.memory import is_out_of_memory
 from resnetkit.training.interruption import Interrupted, Interruption
 from resnetkit.training.learner import Learner
 from resnetkit.training.run import Run
@@ -43,7 +45,7 @@ class Keeper:
         self._lines: list[tuple[int, Mapping[str, Any]]] = []
         self._written_at = time.monotonic()
         self._refused_at = 0.0
-        self.refusal: WriteFailed | CheckpointError | None = None
+        self.refusal: WriteFailed | None = None
         """why the last snapshot is not on disk, if it is not"""
         self.paused = 0.0
         """seconds for which writing kept training waiting"""
@@ -66,6 +68,8 @@ class Keeper:
         """Write a snapshot of this moment; whether it is on disk."""
         if not self._writes:
             return True
+        if not self._learner.finite():
+            return False  # the next step will show it and go back to the snapshot that there is
         done = self._attempt(lambda: self._snapshot(position))
         if done and self.refusal:
             self._say("writing works again: nothing was lost")
@@ -75,7 +79,8 @@ class Keeper:
     def keep_first_snapshot(self, position: Position) -> None:
         """The one that shows, before any work, that snapshots can be written there. Raises WriteFailed."""
         if self._writes:
-            self._snapshot(position)
+            with _memory_counted_as_space():
+                self._snapshot(position)
 
     def keep_snapshot_if_due(self, position: Position) -> None:
         """Every so many steps, every so many minutes, and a while after a refusal."""
@@ -100,8 +105,6 @@ class Keeper:
             time.sleep(_PAUSE)
 
     def _snapshot(self, position: Position) -> None:
-        if not self._learner.finite():
-            return  # the next step will show it and go back to the snapshot that there is
         self._pay()
         save_snapshot(self._run.checkpoint, self._learner, position)
         self._written_at = time.monotonic()
@@ -117,12 +120,26 @@ class Keeper:
     def _attempt(self, write: Callable[[], None]) -> bool:
         began = time.monotonic()
         try:
-            write()
+            with _memory_counted_as_space():
+                write()
         except (WriteFailed, CheckpointError) as error:
             if self.refusal is None:
                 self._say(f"{error}. Training goes on and tries again; the checkpoint before is kept")
-            self.refusal, self._refused_at = error, time.monotonic()
+            # The words alone: the error's frames hold on to the copy that could not be written.
+            self.refusal, self._refused_at = WriteFailed(str(error)), time.monotonic()
             return False
         finally:
             self.paused += time.monotonic() - began
         return True
+
+
+@contextmanager
+def _memory_counted_as_space() -> Iterator[None]:
+    """What is written is copied first: a shortage of memory for that is as little a reason to end as a full disk."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        shortage = (str(error) or type(error).__name__).splitlines()[0]
+        raise WriteFailed(f"there is too little memory to write a checkpoint ({shortage})") from error

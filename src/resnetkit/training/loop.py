@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resnetkit.checkpoints import modelfile
 from resnetkit.data.loader import Loader
+from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Measure, Scores
 from resnetkit.evaluation.several import SeveralScores, judge, measure_of
 from resnetkit.models import Network
@@ -75,6 +77,8 @@ def fit(
     def say(text: str) -> None:
         listener(Remark(text))
 
+    if processes.first:
+        run.remove_unfinished()
     position = restore_newest(run.checkpoint, learner, say)
     duration = duration_of(
         plan, len(train), began=time.monotonic() if began is None else began, spent=position.spent,
@@ -113,14 +117,15 @@ class _Training:
     def to_the_end(self, position: Position, seconds: float) -> Outcome:
         """From `position` to the last step, which is expected to take `seconds`."""
         self._begin(position, seconds)
-        if not position.steps_done and self._over(position):
+        validated = position.epoch % _validate_every(self.plan) == 0
+        if not position.steps_done and validated and self._over(position):
             position = replace(position, finished=True)
         while not position.finished:
             position = self._train_epoch(position)
             ended = time.monotonic()
             due = self.duration.over(position) or (position.epoch + 1) % _validate_every(self.plan) == 0
             diverged = has_diverged(position, self.learner)
-            answers = self.validation.answers(self.processes) if self.validation and due and not diverged else None
+            answers = self._answers(position) if due and not diverged else None
             # Weights that are numbers can still give answers that are none.
             if diverged or (answers and not np.isfinite(answers[0]).all()):
                 position = go_back(position, self.learner, self.run, self._say)
@@ -166,31 +171,48 @@ class _Training:
         schedule = Schedule.of(plan.recipe, steps, duration.total)
         stepper = Stepper(self.learner, plan, objective_of(plan, self.train), self.run, self.processes, self._say)
         self.learner.train_head_only(duration.at(position) < schedule.head)
-        with closing(self.train.batches(position.epoch, position.steps_done, position.epoch_progress)) as batches:
-            for batch in self.pace.timed(batches):
-                if position.steps_done and duration.over(position):
-                    break
-                rate = schedule.rate(duration.at(position))
-                result, position = stepper.take(batch, self.train.name, position, rate)
-                position = duration.moved(
-                    replace(
-                        position,
-                        steps_done=position.steps_done + 1,
-                        global_step=position.global_step + 1,
-                        loss_sum=position.loss_sum + result.loss * result.images,
-                        right=position.right + result.right,
-                        images=position.images + result.images,
-                        seconds=position.seconds + self.pace.stepped(batch.whole),
+        try:
+            with closing(self.train.batches(position.epoch, position.steps_done, position.epoch_progress)) as batches:
+                for batch in self.pace.timed(batches):
+                    if position.steps_done and duration.over(position):
+                        break
+                    rate = schedule.rate(duration.at(position))
+                    result, position = stepper.take(batch, self.train.name, position, rate)
+                    position = duration.moved(
+                        replace(
+                            position,
+                            steps_done=position.steps_done + 1,
+                            global_step=position.global_step + 1,
+                            loss_sum=position.loss_sum + result.loss * result.images,
+                            right=position.right + result.right,
+                            images=position.images + result.images,
+                            seconds=position.seconds + self.pace.stepped(batch.whole),
+                        )
                     )
-                )
-                # Before a snapshot can be written, so that the run continued from it stands the same.
-                self.learner.train_head_only(duration.at(position) < schedule.head)
-                self._stepped(position)
-                if position.skipped and has_diverged(position, self.learner):
-                    break
-                self.keeper.keep_snapshot_if_due(position)
-                self._stop_if_asked(position)
+                    # Before a snapshot can be written, so that the run continued from it stands the same.
+                    self.learner.train_head_only(duration.at(position) < schedule.head)
+                    self._stepped(position)
+                    if position.skipped and has_diverged(position, self.learner):
+                        break
+                    self.keeper.keep_snapshot_if_due(position)
+                    self._stop_if_asked(position)
+        except DataError as error:
+            raise self._without_images(position, error) from error
         return position
+
+    def _answers(self, position: Position) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+        """Those of the validation part, if there is one; `position` is that of the epoch's last step."""
+        if self.validation is None:
+            return None
+
+        def before_batch() -> None:
+            # A validation may take longer than whoever sent a signal waits.
+            self._stop_if_asked(position)
+
+        try:
+            return self.validation.answers(self.processes, before_batch)
+        except DataError as error:
+            raise self._without_images(position, error) from error
 
     def _stepped(self, position: Position) -> None:
         self.listener(
@@ -264,7 +286,14 @@ class _Training:
         received = self.interruption.agreed(self.processes)
         if received:
             self.keeper.keep_snapshot(position)
+            # The others wait until it is written: torchrun ends all processes of a job as soon as one has ended.
+            self.processes.told_by_first(None)
             raise Interrupted(str(self.run.path), received, self.keeper.refusal)
+
+    def _without_images(self, position: Position, error: DataError) -> DataError:
+        """What to raise where images can no longer be had: the storage may be back tomorrow, so all is kept first."""
+        self.keeper.keep_snapshot(position)
+        return DataError(f"{error}. Once that is mended, continue with: resnetkit train --resume {self.run.path}")
 
     def _say(self, text: str) -> None:
         self.listener(Remark(text))

@@ -102,7 +102,7 @@ def preprocess_for(
     channels: int,
     known: Preprocess | None = None,
 ) -> Preprocess:
-    """Small images keep their size; photos are resized so that the middle 7/8 becomes the network's square.
+    """Small images keep their size and are seen whole; of photos the middle 7/8 becomes the network's square.
 
     Of the preprocessing that the first weights know, mean and std count where the channels are the same, unless the
     recipe prefers those of the images; and how sides are rounded. The rest of it is in the recipe (`own_fields`).
@@ -114,9 +114,12 @@ def preprocess_for(
     mean, std = normalisation or usual_normalisation(channels)
     size = recipe.test_size or recipe.image_size
     own = (images.height, images.width)
+    # Of an image as long as the crop only the middle of a larger copy would be seen, where it is not a square.
+    whole = size is None and images.height != images.width and recipe.crop_mode == "centre"
     return Preprocess.for_size(
         size or own, crop_share=recipe.crop_share if size and size > SMALL_IMAGE else 1.0, mean=mean, std=std,
-        interpolation=recipe.interpolation, crop_mode=recipe.crop_mode, rounding=known.rounding if known else "floor",
+        interpolation=recipe.interpolation, crop_mode="squash" if whole else recipe.crop_mode,
+        rounding=known.rounding if known else "floor",
     )  # fmt: skip
 
 
@@ -140,18 +143,24 @@ def _measured(images: ImageFacts) -> Normalisation | None:
     return mean, tuple(max(value, 1 / 255) for value in std)
 
 
-def training_sizes(recipe: Recipe, preprocess: Preprocess) -> tuple[tuple[float, int | None], ...]:
-    """From which share of the training on images have which side; None is the size of the preprocessing.
+def training_sizes(recipe: Recipe, preprocess: Preprocess) -> tuple[tuple[float, tuple[int, int] | None], ...]:
+    """From which share of the training on images have which height and width; None is the size of the preprocessing.
 
     Early sides are rounded to what networks halve well: to multiples of 32 pixels for photos, of 2 for small images.
 
     >>> recipe = Recipe(early_sizes=(0.6, 0.8), early_until=(0.4, 0.75))
-    >>> training_sizes(recipe, Preprocess.for_size(32)), training_sizes(recipe, Preprocess.for_size(224))
-    (((0.0, 20), (0.4, 26), (0.75, None)), ((0.0, 128), (0.4, 192), (0.75, None)))
+    >>> training_sizes(recipe, Preprocess.for_size((48, 32)))
+    ((0.0, (28, 20)), (0.4, (38, 26)), (0.75, None))
+    >>> training_sizes(recipe, Preprocess.for_size(224))
+    ((0.0, (128, 128)), (0.4, (192, 192)), (0.75, None))
     """
-    full = recipe.image_size or min(preprocess.size)
-    unit = 32 if full > SMALL_IMAGE else 2
-    early = (max(unit, round(share * full / unit) * unit) for share in recipe.early_sizes)
+    full = (recipe.image_size, recipe.image_size) if recipe.image_size else preprocess.size
+    unit = 32 if max(full) > SMALL_IMAGE else 2
+
+    def side(share: float, whole: int) -> int:
+        return max(unit, round(share * whole / unit) * unit)
+
+    early = ((side(share, full[0]), side(share, full[1])) for share in recipe.early_sizes)
     last = full if recipe.test_size else None
     return tuple(zip((0.0, *recipe.early_until), (*early, last), strict=True))
 

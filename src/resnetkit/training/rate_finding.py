@@ -34,6 +34,7 @@ _ENDS: Mapping[OptimiserKind, tuple[float, float]] = {
 }  # fmt: skip
 _WIDTH = 3.0  # steps: a batch says little by itself
 _BROKEN = 4.0  # times the lowest loss so far, over a few steps: nothing but worse will come
+_FEWEST = 10  # steps, from which a curve says something
 _CHANCE = 5.0  # standard errors of the smoothed loss, which a fall must exceed to be one
 
 Progress = Callable[[int, int], None]
@@ -90,9 +91,14 @@ def read_curve(rates: Sequence[float] | NDArray[np.float64], losses: Sequence[fl
     >>> round(found.steepest, 2), found.lowest > found.steepest > found.suggestion > found.tenth_of_lowest
     (0.1, True)
     """
+    if len(losses) < _FEWEST:
+        raise RunError(
+            f"the loss was not finite, or broke, after {len(losses)} step(s) at the lowest rates, so there is nothing "
+            "to read from it: look at the images and at the weights that it starts from, or keep the recipe's rate"
+        )
     curve = smoothed(np.asarray(losses, np.float64))
     lowest = int(curve.argmin())
-    if len(curve) < 10 or not curve[0] - curve[lowest] > _CHANCE * _error(losses):
+    if not curve[0] - curve[lowest] > _CHANCE * _error(losses):
         raise RunError(
             f"the loss did not fall by more than chance from rate {rates[0]:.1g} to {rates[len(losses) - 1]:.1g}, so "
             "there is nothing to read from it: give a larger --batch-size, or keep the recipe's rate"

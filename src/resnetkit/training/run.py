@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnetkit.checkpoints.atomic import write_text_atomically
+from resnetkit.checkpoints.atomic import remove_unfinished, write_text_atomically
 from resnetkit.errors import RunError, WriteFailed
 
 
@@ -90,6 +90,11 @@ class Run:
                 f"{path} holds no recipe.yaml, so it is no run (or it was stopped before it began): train anew"
             )
         return run
+
+    def remove_unfinished(self) -> None:
+        """Remove the files that were being written when a former process of this run was killed."""
+        for folder in (self.path, self.checkpoint):
+            remove_unfinished(folder)
 
     def append_metrics(self, epoch: int, values: Mapping[str, Any]) -> None:
         """Add the line of epoch `epoch` (from 0); lines of it and of later ones, left by a kill, are dropped."""

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Literal, Protocol, final
@@ -51,13 +51,14 @@ class _Tracking:
         self._listener, self._tracker = listener, tracker
         self._board: Board | None = None
         self._measure: Measure = "top1"
+        self._trained = False
 
     def __call__(self, event: Event) -> None:
         self._listener(event)
         if isinstance(event, Began):
             self.close()  # of the seed before
             self._measure = measure_of(event.plan.data.task)
-            self._board = _OPENERS[self._tracker](Path(event.run), event.plan.to_dict())
+            self._open(event)
         elif self._board and isinstance(event, Stepped) and event.step % _EVERY == 0:
             step = (event.epoch - 1) * event.steps + event.step
             self._log({"step/loss": event.loss, "step/images_per_second": event.images_per_second}, step)
@@ -68,18 +69,32 @@ class _Tracking:
             }  # fmt: skip
             self._log({name: value for name, value in values.items() if value is not None}, event.epoch)
 
+    def _open(self, event: Began) -> None:
+        # Before anything is trained a wrong setting is better refused.
+        fresh = event.resumed_epoch is None and not self._trained
+        self._trained = True
+        with nullcontext() if fresh else self._costing_nothing("cannot be opened: training goes on without it"):
+            self._board = _OPENERS[self._tracker](Path(event.run), event.plan.to_dict())
+
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        try:
+        with self._costing_nothing("takes no more numbers: training goes on without it"):
             if self._board:
                 self._board.log(values, step)
-        except Exception as error:  # whatever it is that a stranger's service raises, it must not cost the run
-            self._board = None
-            self._listener(Remark(f"{self._tracker} takes no more numbers ({error}): training goes on without it"))
 
     def close(self) -> None:
-        if self._board:
-            self._board.close()
+        with self._costing_nothing("cannot be closed: its last numbers may be missing"):
+            if self._board:
+                self._board.close()
+        self._board = None
+
+    @contextmanager
+    def _costing_nothing(self, loss: str) -> Iterator[None]:
+        """Whatever it is that a stranger's service raises, it must not cost the run."""
+        try:
+            yield
+        except Exception as error:
             self._board = None
+            self._listener(Remark(f"{self._tracker} {loss} ({error})"))
 
 
 @final

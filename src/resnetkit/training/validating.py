@@ -1,6 +1,8 @@
 """The validation part through the network, in whatever memory there is."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import final
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from resnetkit.data.batching import Batch
 from resnetkit.data.loader import Loader
 from resnetkit.evaluation.scoring import probabilities
 from resnetkit.tasks.classifier import TorchClassifier
@@ -36,13 +39,29 @@ class Validation:
         """How many this process has."""
         return len(self._held_out.source)
 
-    def answers(self, processes: Processes) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Probabilities and truth, each image by one of the processes."""
-        probs, truth = probabilities(self._classifier, self._held_out.batches(0), self._same)
+    def answers(
+        self, processes: Processes, before_batch: Callable[[], None]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Probabilities and truth, each image by one of the processes.
+
+        `before_batch` is called in all of them together, and may end it all by raising.
+        """
+        with closing(self._batches(processes, before_batch)) as batches:
+            probs, truth = probabilities(self._classifier, batches, self._same)
         return (
             processes.in_order(torch.from_numpy(probs)).numpy(),
             processes.in_order(torch.from_numpy(truth)).numpy(),
         )
+
+    def _batches(self, processes: Processes, before_batch: Callable[[], None]) -> Generator[Batch, None, None]:
+        # Shares differ by one image at most, and that one may be a batch of its own, which the others have not.
+        smallest = int(processes.totals(self.images)[0]) // processes.count
+        together = math.ceil(smallest / self._held_out.batch_size)
+        with closing(self._held_out.batches(0)) as batches:
+            for number, batch in enumerate(batches):
+                if number < together:
+                    before_batch()
+                yield batch
 
 
 def classifier_of(network: nn.Module, plan: Plan) -> TorchClassifier:
