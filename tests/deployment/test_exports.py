@@ -20,9 +20,10 @@ from resnetkit.checkpoints import modelfile
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.preparing import prepare
 from resnetkit.data.transforms import resize_pixels
+from resnetkit.deployment.backends.onnx_runtime import onnx_session
 from resnetkit.deployment.exports import to_onnx, to_openvino
 from resnetkit.deployment.exports.formats import FORMATS
-from resnetkit.deployment.exports.opened import onnx_run, onnx_session, open_exported, openvino_run
+from resnetkit.deployment.exports.opened import onnx_run, open_exported, openvino_run
 from resnetkit.deployment.exports.writing import export_path
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import CheckpointError, ExportFailed, InvalidArgument, MissingExtra, WriteFailed

@@ -23,7 +23,7 @@ from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
 from resnetkit.deployment.building import BACKENDS, Backend, build, computes, installed, meaning_of
 from resnetkit.deployment.choosing import opened
-from resnetkit.deployment.exports.classifier import ExportedClassifier, backend_of, check_asked
+from resnetkit.deployment.exports.classifier import backend_of, check_asked, classifier_of
 from resnetkit.deployment.exports.int8_openvino import quantised
 from resnetkit.deployment.exports.opened import ExportedModel
 from resnetkit.deployment.exports.source import source_of
@@ -112,7 +112,7 @@ def benchmark(
     say = progress or (lambda text: None)
     pixels, calibration = _pictures(found.card.preprocess, data, max(batches))
     if isinstance(found, ExportedModel):
-        cells = _file_cells(found, batches, backends)
+        cells = _file_cells(found, batches, backends, modes)
         network = _network_of(found)
     else:
         cells = _network_cells(found, calibration, batches, backends, precisions, modes, say)
@@ -155,13 +155,20 @@ def _precisions_of(file: ExportedModel | None, asked: Sequence[str] | None) -> S
     return (own,)
 
 
-def _file_cells(model: ExportedModel, batches: Sequence[int], backends: Sequence[str] | None) -> dict[Cell, Classifier]:
-    """An exported file has its runtime and precision."""
+def _file_cells(
+    model: ExportedModel, batches: Sequence[int], backends: Sequence[str] | None, modes: Sequence[Mode]
+) -> dict[Cell, Classifier]:
+    """An exported file has its runtime and precision; it is asked as `predict` and `evaluate` ask it."""
     own = backend_of(model)
     if backends and own not in backends:
         check_asked(model, device=None, backend=backends[0], precision="auto")
-    classifier = ExportedClassifier(model)
-    return {(own, model.card.precision, "latency", batch): classifier for batch in batches}
+    cells: dict[Cell, Classifier] = {}
+    for mode in modes:
+        if mode == "throughput" and own == "torch":
+            continue  # torch has one way of sharing out the cores
+        classifier = classifier_of(model, Lanes.of(mode))
+        cells |= {(own, model.card.precision, mode, batch): classifier for batch in batches}
+    return cells
 
 
 def _network_of(model: ExportedModel) -> OpenedModel | None:

@@ -82,10 +82,11 @@ def choose(
 
     found = opened(model, stated) if isinstance(model, str | Path) else model
     if isinstance(found, ExportedModel):
-        from resnetkit.deployment.exports.classifier import ExportedClassifier, check_asked
+        from resnetkit.deployment.exports.classifier import check_asked, classifier_of
 
         check_asked(found, device=device, backend=backend, precision=precision)
-        return Ready(Sparing(ExportedClassifier(found), tell), resize_with_pillow, found.notes, found.card.threshold)
+        classifier = classifier_of(found, Lanes.of(mode))
+        return Ready(Sparing(classifier, tell), resize_with_pillow, found.notes, found.card.threshold)
     return _network(found, device, backend, precision, mode, batch_size, work, tell)
 
 

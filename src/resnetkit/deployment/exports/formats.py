@@ -16,10 +16,11 @@ from torch import nn
 
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.checkpoints.modelfile import ModelCard
+from resnetkit.deployment.backends.onnx_runtime import onnx_session
 from resnetkit.deployment.exports import int8_onnx, int8_openvino, to_onnx, to_openvino
 from resnetkit.deployment.exports.card import KEY, ExportCard
 from resnetkit.deployment.exports.graphs import Graph, program
-from resnetkit.deployment.exports.opened import Run, onnx_run, onnx_session, openvino_run
+from resnetkit.deployment.exports.opened import Run, onnx_run, openvino_run
 from resnetkit.deployment.exports.torch_program import torch_run
 from resnetkit.deployment.extras import silent_openvino
 from resnetkit.errors import InvalidArgument
