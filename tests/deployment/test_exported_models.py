@@ -91,7 +91,7 @@ def test_predictions_and_scores_are_those_of_the_network(digits_run, files, pict
 @pytest.mark.parametrize("input_", ["picture", "tensor"])
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_prepared_pixels_are_asked_from_where_they_enter_and_several_batches_at_once(files, name, input_, monkeypatch):
-    """The whole file would resize once more: a `picture` file's graph is begun at its pixels. Answers are the file's."""
+    """A whole `picture` file would resize once more: its graph is begun at its pixels. Answers are the file's."""
     model = open_exported(files[name, input_])
     pixels = np.random.default_rng(0).integers(0, 256, (7, *model.card.preprocess.size, 1), np.uint8)
     batches = [pixels[:3], pixels[3:6], pixels[6:]]

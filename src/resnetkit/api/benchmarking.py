@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from resnetkit.deployment.choosing import opened
 from resnetkit.deployment.exports.classifier import backend_of, check_asked, classifier_of
 from resnetkit.deployment.exports.int8_openvino import quantised
 from resnetkit.deployment.exports.opened import ExportedModel
-from resnetkit.deployment.exports.source import source_of
+from resnetkit.deployment.exports.source import network_of, source_of
 from resnetkit.deployment.exports.to_openvino import to_openvino
-from resnetkit.deployment.opening import OpenedModel, open_model
+from resnetkit.deployment.opening import OpenedModel
 from resnetkit.deployment.probing import agreement, usual_precisions
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument, ResnetkitError
@@ -172,15 +172,14 @@ def _file_cells(
 
 
 def _network_of(model: ExportedModel) -> OpenedModel | None:
-    """The network that the file was made of, where it can still be opened, with the preprocessing of the file."""
+    """The network that the file was made of, where it can still be opened."""
     source = source_of(model)
     if source is None:
         return None
     try:
-        opened = open_model(source)
+        return network_of(source, model.card)
     except ResnetkitError:
         return None
-    return replace(opened, card=replace(opened.card, preprocess=model.card.preprocess))
 
 
 def _network_cells(

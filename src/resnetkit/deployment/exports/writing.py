@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from resnetkit import __version__
 from resnetkit.data.preparing import prepare
 from resnetkit.data.transforms import resize_pixels
+from resnetkit.deployment.backends.artefacts import version_of
 from resnetkit.deployment.exports.acceptance import Comparison
 from resnetkit.deployment.exports.card import ExportCard, Golden, Input, golden, golden_picture
 from resnetkit.deployment.exports.formats import FORMATS, FormatName
@@ -99,9 +99,15 @@ def _card(opened: OpenedModel, format_: FormatName, input_: Input, path: Path) -
         source_sha256=sha256_of(source) if source else None,
         training={"data": dict(card.training.get("data", {}))},
         scores=card.scores,
-        made_with={"resnetkit": __version__} | {name: version(name) for name in _PACKAGES[format_]},
+        row=card.row,
+        made_with={"resnetkit": __version__, **_versions(format_)},
     )
     return replace(draft, golden=_expected(opened, draft))
+
+
+def _versions(format_: FormatName) -> dict[str, str]:
+    """Without those that came under another name: ONNX Runtime is also onnxruntime-gpu and onnxruntime-openvino."""
+    return {name: found for name in _PACKAGES[format_] if (found := version_of(name))}
 
 
 def _expected(opened: OpenedModel, draft: ExportCard) -> Golden:
