@@ -140,8 +140,9 @@ def _open_onnx(path: Path) -> ExportedModel:
         session = onnx_session(content)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         inputs = [entry.name for entry in session.get_inputs()]
+        shapes = [entry.shape for entry in session.get_outputs()]
     card = read_card(text, str(path))
-    _check_ends(path, card, inputs)
+    _check_ends(path, card, inputs, shapes)
     return ExportedModel(path, card, "ONNX Runtime", onnx_run(session), content)
 
 
@@ -169,7 +170,9 @@ def _open_openvino(path: Path) -> ExportedModel:
         with weights.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != card.weights_sha256:
                 raise CheckpointError(f"{weights} is not the one that {path.name} was written with: export again")
-        _check_ends(path, card, [name for entry in model.inputs for name in entry.names])
+        shapes = [[None if side.is_dynamic else side.get_length() for side in entry.partial_shape]
+                  for entry in model.outputs if entry.partial_shape.rank.is_static]  # fmt: skip
+        _check_ends(path, card, [name for entry in model.inputs for name in entry.names], shapes)
     return ExportedModel(path, card, "OpenVINO", _when_asked(path, lambda: openvino_run(model)), model)
 
 
@@ -199,16 +202,24 @@ def openvino_run(model: Any) -> Run:
 
 
 def _open_torch(path: Path) -> ExportedModel:
-    from resnetkit.deployment.exports.torch_program import open_program  # torch is imported for torch's own files alone
+    # torch is imported for torch's own files alone
+    from resnetkit.deployment.exports.torch_program import ends_of, open_program, torch_run
 
     with reading(path):
-        text, run = open_program(path)
-    return ExportedModel(path, read_card(text, str(path)), "torch", run)
+        text, program = open_program(path)
+        card = read_card(text, str(path))
+        _check_ends(path, card, *ends_of(program))
+        run = torch_run(program)
+    return ExportedModel(path, card, "torch", run)
 
 
-def _check_ends(path: Path, card: ExportCard, inputs: list[str]) -> None:
+def _check_ends(path: Path, card: ExportCard, inputs: list[str], shapes: Sequence[Sequence[Any]]) -> None:
+    """That the graph takes what the metadata says and gives as many numbers, by the shapes of its outputs."""
     if inputs != [card.input]:
         raise CheckpointError(f"{path} takes {', '.join(inputs)}, but its metadata says {card.input}: export again")
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != card.num_classes:
+        found = ", ".join(str(list(shape)) for shape in shapes) or "nothing of a known shape"
+        raise CheckpointError(f"{path} gives {found}, but its metadata says [batch, {card.num_classes}]: export again")
 
 
 @contextmanager
