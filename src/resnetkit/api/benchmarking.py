@@ -202,7 +202,7 @@ def _network_cells(
         lanes = Lanes.of(mode)
         if precision == "int8" and backend == "openvino":
             if int8 is None:
-                one_by_one = (calibration[index : index + 1] for index in range(len(calibration)))
+                one_by_one = [calibration[index : index + 1] for index in range(len(calibration))]
                 int8 = quantised(to_openvino(opened.network, opened.card, "pixels"), one_by_one)
             classifier: Classifier = OpenVinoClassifier(int8, meaning_of(opened), precision="int8", lanes=lanes)
         elif computes(backend, precision):

@@ -64,14 +64,17 @@ def export(
     a model that is named and not a file, `export/NAME` in the working folder.
     `calibrate` names labelled data and asks for int8: some hundred pictures of its training part, as many of each
     class, say which numbers occur; on its validation part int8 must stay within `bounds` of float32, or it is refused
-    unless `force`; `progress` is told of their download. Raises MissingExtra, ExportFailed or WriteFailed.
+    unless `force`; `progress` is told of their download, of calibrating and of judging.
+
+    Raises MissingExtra, ExportFailed or WriteFailed.
     """
     opened = open_model(model, stated)
     notes, int8 = opened.notes, None
     if calibrate is not None:
         data, labels = _calibration_data(calibrate, opened.card, progress)
         notes += data.notes + ((labels.note,) if labels.note else ())
-        int8 = int8_of(data, labels, images=calibration_images, bounds=bounds or Bounds(), force=force)
+        int8 = int8_of(data, labels, images=calibration_images, bounds=bounds or Bounds(), force=force,
+                       progress=progress)  # fmt: skip
     done = export_model(opened, Path(output) if output else _usual_place(model, opened.source), format, input, int8)
     if done.card.quantisation and done.card.quantisation["forced"]:
         notes += (f"int8 was not accepted and is written by force: {'; '.join(done.card.quantisation['objections'])}",)

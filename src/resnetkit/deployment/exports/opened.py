@@ -160,6 +160,7 @@ def onnx_run(session: Any) -> Run:
 
 def _open_openvino(path: Path) -> ExportedModel:
     openvino = silent_openvino()
+    given, path = path, path if path.with_suffix(".bin").is_file() else Path(os.path.realpath(path))  # a link alone
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise CheckpointError(f"there is no file {weights}: the numbers of {path.name} lie there, copy both")
@@ -173,7 +174,7 @@ def _open_openvino(path: Path) -> ExportedModel:
         shapes = [[None if side.is_dynamic else side.get_length() for side in entry.partial_shape]
                   for entry in model.outputs if entry.partial_shape.rank.is_static]  # fmt: skip
         _check_ends(path, card, [name for entry in model.inputs for name in entry.names], shapes)
-    return ExportedModel(path, card, "OpenVINO", _when_asked(path, lambda: openvino_run(model)), model)
+    return ExportedModel(given, card, "OpenVINO", _when_asked(path, lambda: openvino_run(model)), model)
 
 
 def _when_asked(path: Path, make: Callable[[], Run]) -> Run:
