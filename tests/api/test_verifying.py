@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import resnetkit as rk
+from resnetkit.api.benchmarking import benchmark
 from resnetkit.checkpoints import modelfile
 from resnetkit.cli import main
 from resnetkit.deployment.exports.acceptance import Alone, Bounds
 from resnetkit.deployment.exports.card import KEY, read_card
 from resnetkit.deployment.exports.opened import open_exported
 from resnetkit.deployment.exports.source import NetworkElsewhere
+from resnetkit.deployment.stated import Stated
 from resnetkit.errors import CheckpointError, DataError, InvalidArgument, LabelMismatch
 
 pytestmark = pytest.mark.usefixtures("operators_read_once")
@@ -164,6 +167,23 @@ def test_a_bare_architecture_left_nothing_to_compare_with(tmp_path: Path):
     card = open_exported(file).card
     assert (card.source, card.source_sha256) == (None, None)
     assert card.measured("any", "val", 1) is None
+
+
+def test_what_tensors_do_not_tell_is_remembered(tmp_path: Path):
+    """plain20 has the tensors of resnet20: stated when exporting, it need not be stated again."""
+    torch.manual_seed(0)
+    network = rk.create_model("plain20", num_classes=10, in_chans=1).train()
+    with torch.no_grad():
+        for _ in range(5):
+            network(torch.randn(32, 1, 8, 8))
+        network.fc.weight.mul_(30)
+    foreign = tmp_path / "plain.pth"
+    torch.save(network.state_dict(), foreign)
+    file = rk.export(foreign, stated=Stated(architecture="plain20", image_size=8)).path
+    result = rk.verify(file, "digits", split="test")
+    assert (result.against, result.passed, result.comparison.agreement) == (str(foreign), True, 1.0)
+    row = benchmark(file, data="digits", batches=(64,), modes=("latency",), rounds=1, seconds=0.01).results[0]
+    assert row.top1_agreement == 1.0
 
 
 def test_a_network_that_cannot_answer_says_why(model_file: Path, tmp_path: Path):

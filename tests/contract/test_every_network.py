@@ -265,7 +265,7 @@ def test_exports(network):
 @torch.no_grad()
 @pytest.mark.usefixtures("operators_read_once")
 def test_files_of_it_say_the_same(row, tmp_path: Path):
-    """A row of the catalogue as it is, in both formats; a smaller one as ONNX, with two blocks."""
+    """A row of the catalogue as it is, in all formats; a smaller one as ONNX, with two blocks."""
     whole = row in ARCHITECTURES.values()
     tried = row if whole else two_blocks(row)
     torch.manual_seed(0)
@@ -273,7 +273,7 @@ def test_files_of_it_say_the_same(row, tmp_path: Path):
     x = images(tried, 1, 2, batch=3)
     card = ModelCard(row=tried, num_classes=CLASSES, preprocess=Preprocess.for_size(tuple(x.shape[2:])))
     wanted = network(x).numpy()
-    for format_ in ("onnx", "openvino") if whole or tried in TOO_AS_OPENVINO else ("onnx",):
+    for format_ in ("onnx", "openvino", "torch") if whole or tried in IN_ALL_FORMATS else ("onnx",):
         model = open_exported(export_model(OpenedModel(network, card, None), tmp_path, format_, "tensor").path)
         assert check_golden(model).passed
         assert np.abs(model.run(x.numpy()) - wanted).max() <= 1e-4 * np.abs(wanted).max()
@@ -284,7 +284,7 @@ def two_blocks(row):
     return replace(row, depths=(1, 1), **({"widths": row.widths[:2]} if hasattr(row, "widths") else {}))
 
 
-TOO_AS_OPENVINO = [
+IN_ALL_FORMATS = [
     two_blocks(smaller(ARCHITECTURES[name]))
     for name in ("seresnet18", "resnetblur18", "resnet20", "resnetv2_50x1_bit", "densenet121", "vgg11")
 ]

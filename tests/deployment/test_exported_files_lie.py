@@ -1,6 +1,10 @@
 """Exported files that are not what they say: other ends, other answers, or more than arithmetic inside."""
 
+import base64
+import html
 import json
+import re
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -15,6 +19,8 @@ import resnetkit as rk
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.checkpoints import modelfile
 from resnetkit.checkpoints.modelfile import ModelCard
+from resnetkit.deployment.exports.card import golden as as_golden
+from resnetkit.deployment.exports.card import golden_picture, read_card
 from resnetkit.deployment.exports.opened import ExportedModel, open_exported
 from resnetkit.deployment.exports.verification import check_golden
 from resnetkit.errors import CheckpointError, ExportFailed, UnsafeFile
@@ -44,21 +50,83 @@ def program(model_file: Path) -> Path:
     return rk.export(model_file, format="torch").path
 
 
-def test_another_input_than_the_metadata_says_is_refused(model_file: Path, onnx_file: Path, tmp_path: Path):
+@pytest.fixture(scope="module")
+def files(model_file: Path, onnx_file: Path, program: Path) -> dict[str, Path]:
+    return {"onnx": onnx_file, "openvino": rk.export(model_file, format="openvino").path, "torch": program}
+
+
+def with_metadata(kind: str, files: dict[str, Path], folder: Path, change: Callable[[str], str]) -> Path:
+    """The file of a format with its metadata changed."""
     import onnx
 
-    model = onnx.load(onnx_file)
-    model.metadata_props[0].value = model.metadata_props[0].value.replace('"input": "picture"', '"input": "tensor"')
-    onnx.save(model, tmp_path / "model.onnx")
+    def in_program(name: str, content: bytes) -> bytes:
+        return change(content.decode()).encode() if name.endswith("extra/resnetkit") else content
+
+    if kind == "torch":
+        return rewritten(files[kind], folder, in_program)
+    path = folder / files[kind].name
+    if kind == "onnx":
+        model = onnx.load(files[kind])
+        model.metadata_props[0].value = change(model.metadata_props[0].value)
+        onnx.save(model, path)
+        return path
+    shutil.copy(files[kind].with_suffix(".bin"), folder)
+    text = files[kind].read_text(encoding="utf-8")
+    said = re.search(r'<resnetkit value="([^"]*)"', text).group(1)
+    path.write_text(text.replace(said, html.escape(change(html.unescape(said)))), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "torch"])
+def test_other_ends_than_the_metadata_says_are_refused(files: dict[str, Path], kind: str, tmp_path: Path):
+    def tensor(text: str) -> str:
+        values = json.loads(text)
+        picture = golden_picture(Preprocess.from_dict(values["preprocess"]), "tensor")
+        golden = as_golden(picture, np.array(values["golden"]["output"]))
+        return json.dumps({**values, "input": "tensor", "golden": vars(golden)})
+
+    def one_class_less(text: str) -> str:
+        values = json.loads(text)
+        values["golden"]["output"].pop()
+        return json.dumps({**values, "num_classes": 4})
+
+    assert open_exported(with_metadata(kind, files, tmp_path, lambda text: text)).card.input == "picture"
     with pytest.raises(CheckpointError, match="takes picture, but its metadata says tensor"):
-        open_exported(tmp_path / "model.onnx")
-    path = rk.export(model_file, tmp_path, format="openvino").path
-    said, other = "&quot;input&quot;: &quot;picture&quot;", "&quot;input&quot;: &quot;tensor&quot;"
-    text = path.read_text(encoding="utf-8")
-    assert text.count(said) == 1
-    path.write_text(text.replace(said, other), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="takes picture, but its metadata says tensor"):
-        open_exported(path)
+        open_exported(with_metadata(kind, files, tmp_path, tensor))
+    with pytest.raises(CheckpointError, match=r"gives \[.*5\], but its metadata says \[batch, 4\]"):
+        open_exported(with_metadata(kind, files, tmp_path, one_class_less))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": -1}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"temperature": "warm"},
+        {"threshold": 1.5}, {"threshold": "high"}, {"source": 3}, {"name": ["a"]}, {"row": {"network": "Other"}},
+        {"golden": {"png": "iVBORw0KGgo=", "output": [0.0] * 5}}, {"golden": {"png": "?", "output": [0.0] * 5}},
+        {"input": "tensor"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_metadata_of_other_values_is_refused(onnx_file: Path, change: dict):
+    values = json.loads(open_exported(onnx_file).card.to_json())
+    assert read_card(json.dumps(values), "it").row == ROW
+    with pytest.raises(CheckpointError, match="the metadata of it cannot be read"):
+        read_card(json.dumps({**values, **change}), "it")
+
+
+def test_a_damaged_golden_picture_is_refused_when_the_file_is_read(onnx_file: Path):
+    values = json.loads(open_exported(onnx_file).card.to_json())
+    png = base64.b64decode(values["golden"]["png"])
+    for damaged in (png[: len(png) // 2], png[:60] + b"????" + png[64:], png[:16] + b"\x7f\xff\xff\xff" * 2 + png[24:]):
+        values["golden"]["png"] = base64.b64encode(damaged).decode()
+        with pytest.raises(CheckpointError, match="the metadata of it cannot be read"):
+            read_card(json.dumps(values), "it")
+
+
+def test_metadata_of_before_the_row_is_still_read(onnx_file: Path):
+    values = json.loads(open_exported(onnx_file).card.to_json())
+    del values["row"]
+    assert read_card(json.dumps({**values, "format": 1}), "it").row is None
 
 
 def test_numbers_outside_the_file_are_not_looked_for(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -18,7 +18,8 @@ from resnetkit.api.evaluating import evaluate
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.cli import main
 from resnetkit.data.preparing import prepare, resize_with_pillow
-from resnetkit.deployment.exports.classifier import on_canvas
+from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.deployment.exports.classifier import ExportedClassifier, classifier_of, on_canvas
 from resnetkit.deployment.exports.graphs import PictureToPixels
 from resnetkit.deployment.exports.opened import chances, open_exported
 from resnetkit.deployment.stated import Stated
@@ -87,6 +88,52 @@ def test_predictions_and_scores_are_those_of_the_network(digits_run, files, pict
     assert abs(got.loss - wanted.loss) < 0.001
 
 
+@pytest.mark.parametrize("input_", ["picture", "tensor"])
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_prepared_pixels_are_asked_from_where_they_enter_and_several_batches_at_once(files, name, input_, monkeypatch):
+    """A whole `picture` file would resize once more: its graph is begun at its pixels. Answers are the file's."""
+    model = open_exported(files[name, input_])
+    pixels = np.random.default_rng(0).integers(0, 256, (7, *model.card.preprocess.size, 1), np.uint8)
+    batches = [pixels[:3], pixels[3:6], pixels[6:]]
+    wanted = np.concatenate([ExportedClassifier(model)(batch) for batch in batches])
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was resized once more")
+
+    begun = {"onnx": "OnnxRuntimeClassifier", "openvino": "OpenVinoClassifier"}[name]
+    with monkeypatch.context() as patch:
+        if input_ == "picture":
+            patch.setattr("resnetkit.deployment.exports.classifier.on_canvas", never)
+        for lanes in (Lanes(1, 1), Lanes(2, 1)):
+            classifier = classifier_of(model, lanes)
+            assert type(classifier).__name__ == (
+                "ExportedClassifier" if (name, input_) == ("onnx", "tensor") else begun
+            )
+            assert classifier.description == model.description
+            assert np.abs(np.concatenate(list(classifier.stream(iter(batches)))) - wanted).max() < 1e-5
+            assert np.abs(classifier(pixels) - wanted).max() < 1e-5
+    monkeypatch.setattr("resnetkit.deployment.exports.cutting.find_spec", lambda package: None)
+    if name == "onnx":  # ONNX Runtime alone cannot begin inside a graph, but it has its lanes
+        whole = classifier_of(model, Lanes(2, 1))
+        assert isinstance(whole, ExportedClassifier)
+        assert np.abs(np.concatenate(list(whole.stream(iter(batches)))) - wanted).max() < 1e-5
+
+
+def test_a_file_is_predicted_and_scored_with_a_core_for_each_batch(files, pictures, monkeypatch):
+    seen = []
+
+    def noted(model, lanes):
+        seen.append(lanes)
+        return classifier_of(model, lanes)
+
+    monkeypatch.setattr("resnetkit.deployment.exports.classifier.classifier_of", noted)
+    file = files["onnx", "picture"]
+    assert len(list(rk.predict(file, pictures, batch_size=2))) == len(pictures)
+    evaluate(file, "digits", split="val")
+    assert len(list(rk.predict(file, pictures))) == len(pictures)
+    assert seen == [Lanes.of("throughput"), Lanes.of("throughput"), Lanes.of("latency")]
+
+
 def test_evaluate_finds_the_part_that_was_held_out(digits_run, files):
     file = files["onnx", "picture"]
     assert evaluate(file, "digits", split="val").scores.n == evaluate(digits_run, "digits", split="val").scores.n == 144
@@ -110,7 +157,8 @@ def test_predicting_imports_no_torch(files, pictures, name, input_):
 
 
 def test_benchmark_measures_the_file_as_it_is(files, capsys):
-    (row,) = benchmark(files["onnx", "picture"], batches=(3,), rounds=1, seconds=0.02).results
+    row, lanes = benchmark(files["onnx", "picture"], batches=(3,), rounds=1, seconds=0.02).results
+    assert (row.mode, lanes.mode) == ("latency", "throughput")
     assert (row.backend, row.precision, row.batch, row.top1_agreement) == ("onnxruntime", "float32", 3, 1.0)
     assert row.images_per_second > 0
     assert row.limit_share is not None
@@ -129,7 +177,7 @@ def test_a_file_that_has_left_its_network_is_measured_alone(files, tmp_path):
     alone.write_bytes(files["onnx", "picture"].read_bytes())
     result = benchmark(alone, batches=(1,), rounds=1, seconds=0.01)
     assert result.macs is None
-    assert [(row.top1_agreement, row.limit_share) for row in result.results] == [(None, None)]
+    assert {(row.top1_agreement, row.limit_share) for row in result.results} == {(None, None)}
 
 
 def test_agreement_of_a_file_is_with_its_own_network(files, digits_run, tmp_path):
@@ -144,8 +192,8 @@ def test_agreement_of_a_file_is_with_its_own_network(files, digits_run, tmp_path
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     onnx.save(model, changed)
     for file, low, high in ((whole, 1.0, 1.0), (changed, 0.0, 0.5)):
-        (row,) = benchmark(file, data="digits", batches=(32,), rounds=1, seconds=0.01).results
-        assert low <= row.top1_agreement <= high
+        for row in benchmark(file, data="digits", batches=(32,), rounds=1, seconds=0.01).results:
+            assert low <= row.top1_agreement <= high
 
 
 def test_what_was_settled_at_export_is_not_asked_again(files, pictures):

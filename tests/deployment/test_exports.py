@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +14,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import resnetkit as rk
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.pretrained import pretrained
 from resnetkit.checkpoints import modelfile
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.data.preparing import prepare
 from resnetkit.data.transforms import resize_pixels
+from resnetkit.deployment.backends.onnx_runtime import onnx_session
 from resnetkit.deployment.exports import to_onnx, to_openvino
 from resnetkit.deployment.exports.formats import FORMATS
-from resnetkit.deployment.exports.opened import onnx_run, onnx_session, open_exported, openvino_run
+from resnetkit.deployment.exports.opened import onnx_run, open_exported, openvino_run
+from resnetkit.deployment.exports.source import source_of
 from resnetkit.deployment.exports.writing import export_path
 from resnetkit.deployment.opening import open_model
 from resnetkit.errors import CheckpointError, ExportFailed, InvalidArgument, MissingExtra, WriteFailed
@@ -324,6 +329,62 @@ def test_a_missing_package_names_its_extra(model_file, tmp_path, name, package, 
     with pytest.raises(MissingExtra, match=rf'needs {package}: pip install "resnetkit\[{extra}\]"'):
         rk.export(model_file, tmp_path / "out", format=name)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_package_that_came_under_another_name_is_no_reason_to_fail(model_file, tmp_path, monkeypatch):
+    """onnxruntime-gpu and onnxruntime-openvino bring the module onnxruntime and no package of this name."""
+    from importlib import metadata
+
+    asked = metadata.version
+
+    def version(package: str) -> str:
+        if package == "onnxruntime":
+            raise metadata.PackageNotFoundError(package)
+        return asked(package)
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr("resnetkit.deployment.exports.writing.version", version, raising=False)
+    assert set(rk.export(model_file, tmp_path).card.made_with) == {"resnetkit", "torch", "onnx"}
+
+
+def test_a_link_to_a_graph_keeps_its_numbers_beside_it(model_file, tmp_path):
+    real, link = tmp_path / "store" / "model.xml", tmp_path / "link" / "model.xml"
+    link.parent.mkdir()
+    rk.export(model_file, real, format="openvino", input="tensor")
+    link.symlink_to(real)
+    rk.export(model_file, link, format="openvino")
+    assert [each.name for each in link.parent.iterdir()] == ["model.xml"]
+    assert sorted(each.name for each in real.parent.iterdir()) == ["model.bin", "model.xml"]
+    for path in (real, link):
+        assert open_exported(path).card.input == "picture"
+        assert rk.verify(path).passed
+
+
+def test_more_numbers_than_onnx_can_hold_are_told_before_converting(model_file):
+    class Large(nn.Module):
+        def state_dict(self):
+            return OrderedDict(weight=torch.empty(2**29, device="meta"))
+
+    with pytest.raises(ExportFailed, match=r"take 2\S* GiB.*use --format openvino"):
+        to_onnx.to_onnx(Large(), open_model(model_file).card, "tensor")
+
+
+def test_what_is_named_and_is_no_file_goes_into_the_working_folder(tmp_path, monkeypatch):
+    """Published weights lie in a cache that other tools share: beside them, one export would replace the other."""
+    weights = pretrained("resnet18.tv_in1k")
+    kept = tmp_path / "torch" / "hub" / "checkpoints" / str(weights.url).rsplit("/", 1)[-1]
+    kept.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(rk.create_model("resnet18").state_dict(), kept)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    done = rk.export(weights.name, format="openvino", input="tensor")
+    assert done.path == Path("export", weights.name, "model.xml")
+    assert [each.name for each in kept.parent.iterdir()] == [kept.name]
+    assert source_of(open_exported(done.path)).resolve() == kept.resolve()
+    assert rk.export("resnet20", format="torch", input="tensor").path == Path("export/resnet20/model.pt2")
 
 
 def test_features_are_no_answer(tmp_path):

@@ -1,5 +1,6 @@
 """int8 that can be trusted: calibrated on real pictures, judged on others, counted, and refused where it fails."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -22,15 +23,20 @@ from resnetkit.deployment.exports.acceptance import Bounds, Comparison
 from resnetkit.deployment.exports.formats import FORMATS
 from resnetkit.deployment.exports.opened import open_exported
 from resnetkit.deployment.exports.quantising import balanced
-from resnetkit.errors import ExportFailed, InvalidArgument
+from resnetkit.errors import ExportFailed, InvalidArgument, WriteFailed
 
 pytestmark = pytest.mark.usefixtures("operators_read_once")
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_int8_is_accepted_on_real_digits_and_says_so(digits_run: Path, tmp_path: Path, name: str):
-    bounds = Bounds(max_loss=0.05, min_agreement=0.9)
-    done = rk.export(digits_run, tmp_path, format=name, calibrate="digits", calibration_images=100, bounds=bounds)
+    bounds, told = Bounds(max_loss=0.05, min_agreement=0.9), []
+    done = rk.export(
+        digits_run, tmp_path, format=name, calibrate="digits", calibration_images=100, bounds=bounds,
+        progress=lambda *said: told.append(said),
+    )  # fmt: skip
+    assert told[:100] == [("calibrating int8", done, 100) for done in range(1, 101)]
+    assert told[-1] == ("judging int8", 144, 144)
     card = open_exported(done.path).card
     report = card.quantisation
     assert card.precision == "int8"
@@ -57,6 +63,15 @@ def test_what_is_refused_is_written_only_by_force(digits_run: Path, tmp_path: Pa
     assert report["forced"]
     assert "top-1 falls by" in report["objections"][0]
     assert any("by force" in note for note in done.notes)
+
+
+def test_a_full_temporary_folder_is_told_as_such(digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(WriteFailed, match=r"No space left on device.*TMPDIR"):
+        rk.export(digits_run, tmp_path, input="tensor", calibrate="digits", calibration_images=2)
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

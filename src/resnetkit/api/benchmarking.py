@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
 from resnetkit.deployment.building import BACKENDS, Backend, build, check_computes, computes, installed, meaning_of
 from resnetkit.deployment.choosing import opened
-from resnetkit.deployment.exports.classifier import ExportedClassifier, backend_of, check_asked
+from resnetkit.deployment.exports.classifier import backend_of, check_asked, classifier_of
 from resnetkit.deployment.exports.int8_openvino import quantised
 from resnetkit.deployment.exports.opened import ExportedModel
-from resnetkit.deployment.exports.source import source_of
+from resnetkit.deployment.exports.source import network_of, source_of
 from resnetkit.deployment.exports.to_openvino import to_openvino
-from resnetkit.deployment.opening import OpenedModel, open_model
+from resnetkit.deployment.opening import OpenedModel
 from resnetkit.deployment.probing import agreement, usual_precisions
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument, ResnetkitError
@@ -113,7 +113,7 @@ def benchmark(
     say = progress or (lambda text: None)
     pixels, calibration = _pictures(found.card.preprocess, data, max(batches))
     if isinstance(found, ExportedModel):
-        cells = _file_cells(found, batches, backends)
+        cells = _file_cells(found, batches, backends, modes)
         network = _network_of(found)
     else:
         cells = _network_cells(found, calibration, batches, backends, precisions, modes, say)
@@ -156,25 +156,31 @@ def _precisions_of(file: ExportedModel | None, asked: Sequence[str] | None) -> S
     return (own,)
 
 
-def _file_cells(model: ExportedModel, batches: Sequence[int], backends: Sequence[str] | None) -> dict[Cell, Classifier]:
-    """An exported file has its runtime and precision."""
+def _file_cells(
+    model: ExportedModel, batches: Sequence[int], backends: Sequence[str] | None, modes: Sequence[Mode]
+) -> dict[Cell, Classifier]:
+    """An exported file has its runtime and precision; it is asked as `predict` and `evaluate` ask it."""
     own = backend_of(model)
     if backends and own not in backends:
         check_asked(model, device=None, backend=backends[0], precision="auto")
-    classifier = ExportedClassifier(model)
-    return {(own, model.card.precision, "latency", batch): classifier for batch in batches}
+    cells: dict[Cell, Classifier] = {}
+    for mode in modes:
+        if mode == "throughput" and own == "torch":
+            continue  # torch has one way of sharing out the cores
+        classifier = classifier_of(model, Lanes.of(mode))
+        cells |= {(own, model.card.precision, mode, batch): classifier for batch in batches}
+    return cells
 
 
 def _network_of(model: ExportedModel) -> OpenedModel | None:
-    """The network that the file was made of, where it can still be opened, with the preprocessing of the file."""
+    """The network that the file was made of, where it can still be opened."""
     source = source_of(model)
     if source is None:
         return None
     try:
-        opened = open_model(source)
+        return network_of(source, model.card)
     except ResnetkitError:
         return None
-    return replace(opened, card=replace(opened.card, preprocess=model.card.preprocess))
 
 
 def _network_cells(
@@ -196,7 +202,7 @@ def _network_cells(
         lanes = Lanes.of(mode)
         if precision == "int8" and backend == "openvino":
             if int8 is None:
-                one_by_one = (calibration[index : index + 1] for index in range(len(calibration)))
+                one_by_one = [calibration[index : index + 1] for index in range(len(calibration))]
                 int8 = quantised(to_openvino(opened.network, opened.card, "pixels"), one_by_one)
             classifier: Classifier = OpenVinoClassifier(int8, meaning_of(opened), precision="int8", lanes=lanes)
         else:

@@ -60,18 +60,22 @@ def export(
 
     `input="picture"`: the file takes uint8 pictures `N,H,W,C` of any size and gives probabilities; resizing, cropping
     and normalising are inside. `input="tensor"`: the bare network, float32 `N,C,H,W`, normalised, to logits.
-    `output` is a folder, or a file if it ends as the format's do; by default `export` beside the model's file.
+    `output` is a folder, or a file if it ends as the format's do; by default `export` beside the model's file, and for
+    a model that is named and not a file, `export/NAME` in the working folder.
     `calibrate` names labelled data and asks for int8: some hundred pictures of its training part, as many of each
     class, say which numbers occur; on its validation part int8 must stay within `bounds` of float32, or it is refused
-    unless `force`; `progress` is told of their download. Raises MissingExtra, ExportFailed or WriteFailed.
+    unless `force`; `progress` is told of their download, of calibrating and of judging.
+
+    Raises MissingExtra, ExportFailed or WriteFailed.
     """
     opened = open_model(model, stated)
     notes, int8 = opened.notes, None
     if calibrate is not None:
         data, labels = _calibration_data(calibrate, opened.card, progress)
         notes += data.notes + ((labels.note,) if labels.note else ())
-        int8 = int8_of(data, labels, images=calibration_images, bounds=bounds or Bounds(), force=force)
-    done = export_model(opened, Path(output) if output else _beside(opened.source), format, input, int8)
+        int8 = int8_of(data, labels, images=calibration_images, bounds=bounds or Bounds(), force=force,
+                       progress=progress)  # fmt: skip
+    done = export_model(opened, Path(output) if output else _usual_place(model, opened.source), format, input, int8)
     if done.card.quantisation and done.card.quantisation["forced"]:
         notes += (f"int8 was not accepted and is written by force: {'; '.join(done.card.quantisation['objections'])}",)
     if done.comparison and done.comparison.remark:
@@ -87,5 +91,6 @@ def _calibration_data(spec: str | Path, card: ModelCard, progress: Progress | No
     return data, match_labels(card.class_names, card.num_classes, data.class_names, data.num_classes)
 
 
-def _beside(source: Path | None) -> Path:
-    return (source.parent if source else Path()) / "export"
+def _usual_place(model: str | Path, source: Path | None) -> Path:
+    """The file of published weights lies in a cache that other tools share: nothing is written beside it."""
+    return source.parent / "export" if source and Path(model).exists() else Path("export", model)

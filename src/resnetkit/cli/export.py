@@ -50,7 +50,8 @@ def export_command(
     force
         Write int8 even where it is refused; the file then says so.
     output
-        A folder, or a file of the format's own suffix (default: export beside the model's file).
+        A folder, or a file of the format's own suffix (default: export beside the model's file; for a published or
+        bare network's name, export/NAME in the working folder).
     """
     from resnetkit.api.exporting import export
 

@@ -84,10 +84,10 @@ def choose(
 
     found = opened(model, stated) if isinstance(model, str | Path) else model
     if isinstance(found, ExportedModel):
-        from resnetkit.deployment.exports.classifier import ExportedClassifier, check_asked
+        from resnetkit.deployment.exports.classifier import check_asked, classifier_of
 
         check_asked(found, device=device, backend=backend, precision=precision)
-        ready = Ready(ExportedClassifier(found), resize_with_pillow, found.notes, found.card.threshold)
+        ready = Ready(classifier_of(found, Lanes.of(mode)), resize_with_pillow, found.notes, found.card.threshold)
     else:
         ready = _network(found, device, backend, precision, mode, batch_size, work, say)
     return replace(ready, classifier=Sparing(ready.classifier, tell))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from resnetkit.catalog.preprocessing import CropMode
+from resnetkit.catalog.rows import Architecture
 from resnetkit.errors import InvalidArgument
 
 if TYPE_CHECKING:  # a card knows tensors, and an exported model is predicted without torch
@@ -19,8 +20,8 @@ class Stated:
     image_size: int | None = None
     crop_mode: CropMode | None = None
     class_names: tuple[str, ...] | None = None
-    architecture: str | None = None
-    """where two networks have the same shapes (plain20 and resnet20)"""
+    architecture: Architecture | str | None = None
+    """a row or its name, where two networks have the same shapes (plain20 and resnet20)"""
     stride_at: Literal["conv1", "conv2"] | None = None
     """where a bottleneck strides, which its shapes do not tell"""
 

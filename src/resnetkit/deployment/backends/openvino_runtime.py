@@ -9,8 +9,9 @@ import numpy as np
 from resnetkit.deployment.backends.filling import filled_up
 from resnetkit.deployment.backends.lanes import Lanes
 from resnetkit.deployment.extras import silent_openvino
-from resnetkit.errors import InvalidArgument
+from resnetkit.errors import CheckpointError, InvalidArgument
 from resnetkit.tasks.contract import Meaning, Pixels, Probabilities
+from resnetkit.tasks.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Model
@@ -74,14 +75,24 @@ class OpenVinoClassifier:
         if size not in self._compiled:
             if len(self._compiled) == _SIZES_KEPT:
                 del self._compiled[next(iter(self._compiled))]
-            model = self._model.clone()
+            self._compiled[size] = self._made_for_batch_of(size)
+        return self._compiled[size]
+
+    def _made_for_batch_of(self, size: int) -> "CompiledModel":
+        model = self._model.clone()
+        try:
             model.reshape([size, *self.preprocess.size, self.preprocess.channels])
-            self._compiled[size] = self._core.compile_model(model, "CPU", {
+            compiled: CompiledModel = self._core.compile_model(model, "CPU", {
                 "INFERENCE_PRECISION_HINT": _PRECISIONS[self._precision],
                 "NUM_STREAMS": self._lanes.streams,
                 "INFERENCE_NUM_THREADS": self._lanes.streams * self._lanes.threads,
             })  # fmt: skip
-        return self._compiled[size]
+        except RuntimeError as error:  # a stranger's file may hold a graph that can be read and not computed
+            if is_out_of_memory(error):
+                raise
+            reason = str(error).strip().splitlines()[-1][:300]
+            raise CheckpointError(f"{self._name} cannot be computed by OpenVINO ({reason})") from error
+        return compiled
 
 
 def _finished(under_way: "deque[tuple[Any, int, Pixels]]", idle: list[Any], left: int) -> Iterator[Probabilities]:

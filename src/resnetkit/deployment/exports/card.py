@@ -7,8 +7,11 @@ read it: whoever runs the file elsewhere has none.
 import base64
 import io
 import json
+import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from struct import error as StructError
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -16,15 +19,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.rows import Architecture, row_from_dict, row_to_dict
 from resnetkit.catalog.tasks import Task
 from resnetkit.data.decode import Pixels
 from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
 
 KEY = "resnetkit"
-FORMAT = 1
-"""raised by one when an older resnetkit could no longer read what is written"""
+FORMAT = 2
+"""raised by one when an older resnetkit could no longer read what is written; 1 had no architecture row"""
 
 Input = Literal["picture", "tensor"]
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, zlib.error, StructError, Image.DecompressionBombError)
+"""what Pillow raises about a damaged picture, and Python about metadata of other types"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,8 @@ class ExportCard:
     num_classes: int
     preprocess: Preprocess
     golden: Golden
+    row: Architecture | None = None
+    """the architecture, for reopening the file that was exported, whose tensors may not tell it; None in old files"""
     class_names: tuple[str, ...] | None = None
     task: Task = "classification"
     threshold: float | None = None
@@ -92,6 +101,13 @@ class ExportCard:
             raise InvalidArgument("training, scores and quantisation are no JSON objects")
         if self.task not in get_args(Task):
             raise InvalidArgument(f"its task {self.task!r} is none of {', '.join(get_args(Task))}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise InvalidArgument(f"its threshold is {self.threshold}: it is a probability")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise InvalidArgument(f"its temperature is {self.temperature}: it must be more than 0")
+        texts = (self.name, self.licence, self.source, self.source_sha256, self.weights_sha256)
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise InvalidArgument("its name, licence, source and hashes are no texts")
 
     @property
     def in_chans(self) -> int:
@@ -113,7 +129,10 @@ class ExportCard:
     def to_json(self) -> str:
         """The text that travels in the file."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        plain = {"preprocess": self.preprocess.to_dict(), "golden": vars(self.golden), "format": FORMAT}
+        plain = {
+            "preprocess": self.preprocess.to_dict(), "golden": vars(self.golden), "format": FORMAT,
+            "row": row_to_dict(self.row) if self.row else None,
+        }  # fmt: skip
         return json.dumps({**values, **plain}, allow_nan=False)
 
 
@@ -127,22 +146,33 @@ def read_card(text: str | None, where: str) -> ExportCard:
     try:
         values = json.loads(text)
         version = values.pop("format")
-        if version != FORMAT:
-            raise InvalidArgument(f"it has format {version!r} and this resnetkit reads {FORMAT}")
-        names = values["class_names"]
+        if version not in range(1, FORMAT + 1):
+            raise InvalidArgument(f"it has format {version!r} and this resnetkit reads up to {FORMAT}")
+        names, row = values["class_names"], values.get("row")
         golden = values["golden"]
-        return ExportCard(
+        card = ExportCard(
             **{
                 **values,
                 "preprocess": Preprocess.from_dict(values["preprocess"]),
+                "row": None if row is None else row_from_dict(row),
                 "class_names": None if names is None else tuple(str(name) for name in names),
                 "golden": Golden(png=golden["png"], output=tuple(float(value) for value in golden["output"])),
             }
         )
-    except (ResnetkitError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _check_golden(card)
+        return card
+    except (ResnetkitError, *_UNREADABLE, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"the metadata of {where} cannot be read ({error}): it was damaged or changed by another program"
         ) from error
+
+
+def _check_golden(card: ExportCard) -> None:
+    """That the picture can be decoded and is one that the network takes."""
+    picture, row = card.golden.picture(), card.preprocess
+    fits = card.input == "picture" or picture.shape[:2] == row.size
+    if picture.dtype != np.uint8 or picture.shape[2] != row.channels or not fits:
+        raise InvalidArgument(f"its golden picture is {picture.dtype} of shape {picture.shape}")
 
 
 def golden_picture(preprocess: Preprocess, input_: Input) -> Pixels:

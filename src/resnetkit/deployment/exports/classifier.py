@@ -7,24 +7,53 @@ from typing import final
 import numpy as np
 
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.deployment.exports.opened import ExportedModel
+from resnetkit.data.ahead import map_ahead
+from resnetkit.deployment.backends.lanes import Lanes
+from resnetkit.deployment.backends.onnx_runtime import OnnxRuntimeClassifier, onnx_session
+from resnetkit.deployment.backends.openvino_runtime import OpenVinoClassifier
+from resnetkit.deployment.exports.cutting import onnx_from_pixels, openvino_from_pixels
+from resnetkit.deployment.exports.opened import ExportedModel, onnx_run, reading
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import InvalidArgument
-from resnetkit.tasks.contract import Pixels, Probabilities
+from resnetkit.tasks.contract import Classifier, Meaning, Pixels, Probabilities
 
 _BACKENDS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}
 
 
+def classifier_of(model: ExportedModel, lanes: Lanes) -> Classifier:
+    """The file as quick as its runtime computes it: its graph from prepared pixels on, with a core for each lane.
+
+    Where the graph cannot be had from there on, the whole file is asked.
+    """
+    card = model.card
+    meaning = Meaning(
+        name=card.name, num_classes=card.num_classes, class_names=card.class_names, preprocess=card.preprocess
+    )
+    with reading(model.path):
+        match backend_of(model):
+            case "openvino":
+                graph = openvino_from_pixels(model.graph, card)
+                if graph is not None:
+                    return OpenVinoClassifier(graph, meaning, precision=card.precision, lanes=lanes)
+            case "onnxruntime":
+                content = onnx_from_pixels(model.graph, card) if card.input == "picture" else None
+                if content is not None:
+                    return OnnxRuntimeClassifier(content, meaning, precision=card.precision, lanes=lanes)
+                run = onnx_run(onnx_session(model.graph, lanes.threads))
+                return ExportedClassifier(model.asked_by(run), streams=lanes.streams)
+    return ExportedClassifier(model)
+
+
 @final
 class ExportedClassifier:
-    """An exported file that is asked prepared pixels, as every `Classifier` is.
+    """A whole exported file that is asked prepared pixels, as every `Classifier` is.
 
     A `picture` file would resize and crop them once more; what it is given is therefore put into the middle of a
     canvas that its resizing leaves as it is and that its crop takes away.
     """
 
-    def __init__(self, model: ExportedModel) -> None:
-        self._model = model
+    def __init__(self, model: ExportedModel, *, streams: int = 1) -> None:
+        self._model, self._streams = model, streams
         self.class_names, self.num_classes = model.card.class_names, model.card.num_classes
         self.preprocess = model.card.preprocess
 
@@ -40,8 +69,10 @@ class ExportedClassifier:
         return self._model.probabilities(pixels)
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Probabilities]:
-        """The probabilities of each batch, one after the other, each on all cores."""
-        return map(self, batches)
+        """The probabilities of each batch, in order; each stream is a thread that computes one batch at a time."""
+        if self._streams == 1:
+            return map(self, batches)
+        return map_ahead(self, batches, workers=self._streams, ahead=self._streams)
 
 
 def on_canvas(pixels: Pixels, preprocess: Preprocess) -> Pixels:

@@ -5,27 +5,25 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, final
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from resnetkit.checkpoints.atomic import write_atomically
 from resnetkit.checkpoints.modelfile import ModelCard
+from resnetkit.deployment.backends.onnx_runtime import onnx_session
 from resnetkit.deployment.exports import int8_onnx, int8_openvino, to_onnx, to_openvino
 from resnetkit.deployment.exports.card import KEY, ExportCard
 from resnetkit.deployment.exports.graphs import Graph, program
-from resnetkit.deployment.exports.opened import Run, onnx_run, onnx_session, openvino_run
+from resnetkit.deployment.exports.int8_openvino import Batches
+from resnetkit.deployment.exports.opened import Run, onnx_run, openvino_run
 from resnetkit.deployment.exports.torch_program import torch_run
 from resnetkit.deployment.extras import silent_openvino
-from resnetkit.errors import InvalidArgument
 
 FormatName = Literal["onnx", "openvino", "torch"]
-Batches = Iterable[NDArray[Any]]
 
 
 class Format(Protocol):
@@ -33,6 +31,16 @@ class Format(Protocol):
 
     def convert(self, network: nn.Module, card: ModelCard, graph: Graph) -> Any:
         """The network as a model."""
+
+    def run(self, model: Any) -> Run:
+        """The model as a function."""
+
+    def write(self, model: Any, card: ExportCard, path: Path) -> None:
+        """The file, at once or not at all."""
+
+
+class Int8Format(Format, Protocol):
+    """A kind of model file whose networks can be quantised."""
 
     def quantised(self, model: Any, batches: Batches) -> Any:
         """The model in int8, its ranges measured on these inputs."""
@@ -42,12 +50,6 @@ class Format(Protocol):
 
     def with_preprocessing(self, model: Any, card: ModelCard) -> Any:
         """A `pixels` model as a `picture` model."""
-
-    def run(self, model: Any) -> Run:
-        """The model as a function."""
-
-    def write(self, model: Any, card: ExportCard, path: Path) -> None:
-        """The file, at once or not at all."""
 
 
 @final
@@ -109,6 +111,7 @@ class OpenVino:
 
     def write(self, model: Any, card: ExportCard, path: Path) -> None:
         """See `Format`."""
+        path = Path(os.path.realpath(path))  # the .bin goes where the .xml goes, not to where a link to it lies
         write_atomically(path, lambda temporary: _serialise(model, card, path, temporary))
 
 
@@ -119,18 +122,6 @@ class Torch:
     def convert(self, network: nn.Module, card: ModelCard, graph: Graph) -> Any:
         """See `Format`."""
         return program(network, card, graph)
-
-    def quantised(self, model: Any, batches: Batches) -> Any:
-        """InvalidArgument: not here."""
-        raise InvalidArgument("torch files stay in float32: for int8 choose --format onnx or openvino")
-
-    def quantised_operations(self, model: Any) -> tuple[int, int]:
-        """None of them."""
-        return 0, 0
-
-    def with_preprocessing(self, model: Any, card: ModelCard) -> Any:
-        """A torch program cannot be put together from two: `convert` makes it whole."""
-        raise NotImplementedError
 
     def run(self, model: Any) -> Run:
         """See `Format`."""
@@ -145,7 +136,8 @@ class Torch:
         write_atomically(path, lambda temporary: _put(temporary, stream.getvalue()))
 
 
-FORMATS: dict[FormatName, Format] = {"onnx": Onnx(), "openvino": OpenVino(), "torch": Torch()}
+INT8_FORMATS: dict[FormatName, Int8Format] = {"onnx": Onnx(), "openvino": OpenVino()}
+FORMATS: dict[FormatName, Format] = {**INT8_FORMATS, "torch": Torch()}
 
 
 def _put(path: Path, content: bytes) -> None:

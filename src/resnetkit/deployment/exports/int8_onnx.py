@@ -6,6 +6,7 @@ where weights have 8: the file would answer worse there, and nothing would say s
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from resnetkit.deployment.exports.graphs import quietly
 from resnetkit.deployment.extras import needs
+from resnetkit.errors import WriteFailed
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,7 +39,7 @@ def quantised(model: "ModelProto", batches: Iterable[NDArray[Any]]) -> "ModelPro
             batch = next(self._batches, None)
             return None if batch is None else {model.graph.input[0].name: batch}
 
-    with tempfile.TemporaryDirectory() as folder, quietly():
+    with _temporary_folder() as folder, quietly():
         plain, done = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(onnx.shape_inference.infer_shapes(model), plain)
         quantization.quantize_static(
@@ -57,16 +59,27 @@ def quantised_operations(model: "ModelProto") -> tuple[int, int]:
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder, quietly():
+    with _temporary_folder() as folder, quietly():
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    integer = sum(
-        (name.startswith("QLinear") and name[7:] in ("Conv", "MatMul")) or name == "QGemm" for name in operators
-    )
+    integer = sum(name in _INTEGER for name in operators)
     return integer, integer + sum(name in _COMPUTING for name in operators)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """A folder for models on the way; WriteFailed where there is no space for them."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    except OSError as error:
+        raise WriteFailed(
+            f"int8 needs space for temporary files ({error.strerror or error}): "
+            "free some, or let TMPDIR name another folder"
+        ) from error
 
 
 def _before_the_network(model: "ModelProto") -> list[str]:

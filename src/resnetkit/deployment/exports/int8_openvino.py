@@ -7,8 +7,8 @@ largest numbers seen: NNCF's own, a mean over pictures, clips what is beyond it.
 import contextlib
 import io
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 _COMPUTING = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul")
 
 
-def quantised(model: "Model", batches: Iterable[NDArray[Any]]) -> "Model":
+class Batches(Protocol):
+    """Inputs that can be counted, and gone through more than once."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NDArray[Any]]: ...
+
+
+def quantised(model: "Model", batches: Batches) -> "Model":
     """The model with int8 weights and uint8 or int8 activations; `batches` are what it will be given."""
     silent_openvino()  # before NNCF, whose telemetry is OpenVINO's
     with needs("int8", "an int8 OpenVINO model"):
@@ -28,10 +36,9 @@ def quantised(model: "Model", batches: Iterable[NDArray[Any]]) -> "Model":
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nncf.set_log_level(logging.ERROR)
-    inputs = list(batches)
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         result: Model = nncf.quantize(
-            model.clone(), nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs),
+            model.clone(), nncf.Dataset(batches), preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches),
             fast_bias_correction=True,
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.ENABLE,

@@ -3,6 +3,7 @@
 What it is asked is what a stranger's program would ask it: `run` takes the file's own input and gives its own output.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.tasks import Task
-from resnetkit.cores import usable_cores
 from resnetkit.data.decode import Pixels
 from resnetkit.data.preparing import prepare
+from resnetkit.deployment.backends.onnx_runtime import onnx_session
 from resnetkit.deployment.exports.card import KEY, ExportCard, read_card
-from resnetkit.deployment.extras import needs, silent_openvino
+from resnetkit.deployment.extras import silent_openvino
 from resnetkit.errors import CheckpointError, InvalidArgument, ResnetkitError
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -31,12 +32,16 @@ Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 @final
 class ExportedModel:
-    """An exported file, ready to answer. `run` takes what the file takes and gives what it gives."""
+    """An exported file, ready to answer. `run` takes what the file takes and gives what it gives.
 
-    def __init__(self, path: Path, card: ExportCard, runtime: str, run: Run) -> None:
+    `graph` is what its runtime read: an OpenVINO model, the bytes of an ONNX file; None for torch's.
+    """
+
+    def __init__(self, path: Path, card: ExportCard, runtime: str, run: Run, graph: Any = None) -> None:
         self.path = path
         self.card = card
         self.run = run
+        self.graph = graph
         self._runtime = runtime
 
     def answer(self, pictures: Sequence[Pixels]) -> NDArray[np.float32]:
@@ -64,7 +69,11 @@ class ExportedModel:
 
     def with_card(self, card: ExportCard) -> "ExportedModel":
         """The same file with something else said of it."""
-        return ExportedModel(self.path, card, self._runtime, self.run)
+        return ExportedModel(self.path, card, self._runtime, self.run, self.graph)
+
+    def asked_by(self, run: Run) -> "ExportedModel":
+        """The same file computed by another function, of other threads."""
+        return ExportedModel(self.path, self.card, self._runtime, run, self.graph)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -116,37 +125,25 @@ def exported_file(spec: str | os.PathLike[str]) -> Path | None:
     return None
 
 
-def open_exported(path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedModel:
+def open_exported(path: str | os.PathLike[str]) -> ExportedModel:
     """The exported file, ready; `CheckpointError` says what is wrong with it, `MissingExtra` what it needs."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}: give one that `resnetkit export` wrote")
     opened = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_torch}[path.suffix.lower()]
-    return opened(path, threads)
+    return opened(path)
 
 
-def _open_onnx(path: Path, threads: int | None) -> ExportedModel:
-    with _reading(path):
-        # As bytes, so that a hostile file has no folder in which to find tensors "outside".
-        session = onnx_session(path.read_bytes(), threads)
+def _open_onnx(path: Path) -> ExportedModel:
+    with reading(path):
+        content = path.read_bytes()  # so that a hostile file has no folder in which to find tensors "outside"
+        session = onnx_session(content)
         text = session.get_modelmeta().custom_metadata_map.get(KEY)
         inputs = [entry.name for entry in session.get_inputs()]
+        shapes = [entry.shape for entry in session.get_outputs()]
     card = read_card(text, str(path))
-    _check_ends(path, card, inputs)
-    return ExportedModel(path, card, "ONNX Runtime", onnx_run(session))
-
-
-def onnx_session(content: bytes, threads: int | None = None) -> Any:
-    """ONNX Runtime's session for a model."""
-    with needs("onnx", "an ONNX model"):
-        import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong comes as an exception
-    # Where a model of bytes looks for numbers that it says are in another file; unless told, in the current folder.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    options.intra_op_num_threads = threads or usable_cores()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    _check_ends(path, card, inputs, shapes)
+    return ExportedModel(path, card, "ONNX Runtime", onnx_run(session), content)
 
 
 def onnx_run(session: Any) -> Run:
@@ -161,29 +158,41 @@ def onnx_run(session: Any) -> Run:
     return run
 
 
-def _open_openvino(path: Path, threads: int | None) -> ExportedModel:
+def _open_openvino(path: Path) -> ExportedModel:
     openvino = silent_openvino()
+    given, path = path, path if path.with_suffix(".bin").is_file() else Path(os.path.realpath(path))  # a link alone
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise CheckpointError(f"there is no file {weights}: the numbers of {path.name} lie there, copy both")
-    with _reading(path):
+    with reading(path):
         model = openvino.Core().read_model(path)
         text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
         card = read_card(text, str(path))
         with weights.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != card.weights_sha256:
                 raise CheckpointError(f"{weights} is not the one that {path.name} was written with: export again")
-        _check_ends(path, card, [name for entry in model.inputs for name in entry.names])
-        run = openvino_run(model, threads)
-    return ExportedModel(path, card, "OpenVINO", run)
+        shapes = [[None if side.is_dynamic else side.get_length() for side in entry.partial_shape]
+                  for entry in model.outputs if entry.partial_shape.rank.is_static]  # fmt: skip
+        _check_ends(path, card, [name for entry in model.inputs for name in entry.names], shapes)
+    return ExportedModel(given, card, "OpenVINO", _when_asked(path, lambda: openvino_run(model)), model)
 
 
-def openvino_run(model: Any, threads: int | None = None) -> Run:
+def _when_asked(path: Path, make: Callable[[], Run]) -> Run:
+    """The function that `make` makes, made when it is first needed: who predicts compiles another graph of the file."""
+    made = functools.cache(make)
+
+    def run(batch: NDArray[Any]) -> NDArray[np.float32]:
+        with reading(path):
+            ready = made()
+        return ready(batch)
+
+    return run
+
+
+def openvino_run(model: Any) -> Run:
     """An OpenVINO model as a function, in the precision it was written in."""
     openvino = silent_openvino()
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(model, "CPU", settings)
 
     def run(batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -193,21 +202,29 @@ def openvino_run(model: Any, threads: int | None = None) -> Run:
     return run
 
 
-def _open_torch(path: Path, threads: int | None) -> ExportedModel:
-    from resnetkit.deployment.exports.torch_program import open_program  # torch is imported for torch's own files alone
+def _open_torch(path: Path) -> ExportedModel:
+    # torch is imported for torch's own files alone
+    from resnetkit.deployment.exports.torch_program import ends_of, open_program, torch_run
 
-    with _reading(path):
-        text, run = open_program(path)
-    return ExportedModel(path, read_card(text, str(path)), "torch", run)
+    with reading(path):
+        text, program = open_program(path)
+        card = read_card(text, str(path))
+        _check_ends(path, card, *ends_of(program))
+        run = torch_run(program)
+    return ExportedModel(path, card, "torch", run)
 
 
-def _check_ends(path: Path, card: ExportCard, inputs: list[str]) -> None:
+def _check_ends(path: Path, card: ExportCard, inputs: list[str], shapes: Sequence[Sequence[Any]]) -> None:
+    """That the graph takes what the metadata says and gives as many numbers, by the shapes of its outputs."""
     if inputs != [card.input]:
         raise CheckpointError(f"{path} takes {', '.join(inputs)}, but its metadata says {card.input}: export again")
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != card.num_classes:
+        found = ", ".join(str(list(shape)) for shape in shapes) or "nothing of a known shape"
+        raise CheckpointError(f"{path} gives {found}, but its metadata says [batch, {card.num_classes}]: export again")
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Runtimes raise what they like about a damaged file; a person is told in one line."""
     try:
         yield

@@ -1,19 +1,20 @@
 """A network in int8: calibrated on some pictures, accepted or refused on others."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.dataset import DataSet, SplitName
+from resnetkit.data.known import Progress
 from resnetkit.data.randomness import permutation
 from resnetkit.data.sources import Indices, Labels, Source
 from resnetkit.data.transforms import EvalTransform
 from resnetkit.deployment.exports.acceptance import Bounds, Comparison, compare, stayed_in_float
-from resnetkit.deployment.exports.card import ExportCard, golden
-from resnetkit.deployment.exports.formats import Format
+from resnetkit.deployment.exports.card import ExportCard, Input, golden
+from resnetkit.deployment.exports.formats import Int8Format
 from resnetkit.deployment.exports.graphs import Graph
 from resnetkit.deployment.exports.opened import ExportedModel, normalised
 from resnetkit.deployment.exports.verification import golden_batch
@@ -34,10 +35,12 @@ class Int8:
     bounds: Bounds
     force: bool = False
     """accept the model whatever it scores; its metadata says so"""
-    progress: Callable[[int], None] | None = None
+    progress: Progress | None = None
 
 
-def int8_of(data: DataSet, labels: LabelMap, *, images: int, bounds: Bounds, force: bool) -> Int8:
+def int8_of(
+    data: DataSet, labels: LabelMap, *, images: int, bounds: Bounds, force: bool, progress: Progress | None = None
+) -> Int8:
     """Calibration from the training part, balanced over the classes; acceptance on the validation part, else test."""
     whole: SplitName = "train" if "train" in data.splits else "all"
     if whole not in data.splits:
@@ -49,6 +52,7 @@ def int8_of(data: DataSet, labels: LabelMap, *, images: int, bounds: Bounds, for
     chosen = balanced(source.labels, images)
     return Int8(
         calibration=source.subset(chosen), acceptance=data.split(part), labels=labels, bounds=bounds, force=force,
+        progress=progress,
         data={"data": data.name, "fingerprint": data.fingerprint, "calibration_split": whole,
               "calibration_images": len(chosen), "acceptance_split": part},
     )  # fmt: skip
@@ -70,13 +74,20 @@ def balanced(labels: Labels, count: int) -> Indices:
     return np.sort(np.lexsort((place, turn))[:count])
 
 
-def quantise(kind: Format, model: Any, opened: OpenedModel, inner: Graph, int8: Int8) -> tuple[Any, tuple[int, int]]:
-    """The model of the network alone in int8, and how many of how many operations are. ExportFailed if too few are."""
-    quantised = kind.quantised(model, _inputs(int8.calibration, opened, inner))
+def quantise(kind: Int8Format, opened: OpenedModel, input_: Input, int8: Int8) -> tuple[Any, Any, tuple[int, int]]:
+    """The network as a model in float32 and in int8, and how many of how many operations are. ExportFailed if too few.
+
+    Preprocessing stays as it is: the network is quantised alone.
+    """
+    inner: Graph = "pixels" if input_ == "picture" else input_
+    model = kind.convert(opened.network, opened.card, inner)
+    quantised = kind.quantised(model, _Inputs(int8.calibration, opened, inner, int8.progress))
     operations = kind.quantised_operations(quantised)
     if wrong := stayed_in_float(*operations):
         raise ExportFailed(f"{opened.name}: {wrong}, so this is no int8 model: nothing was written")
-    return quantised, operations
+    if inner != input_:
+        model, quantised = (kind.with_preprocessing(each, opened.card) for each in (model, quantised))
+    return model, quantised, operations
 
 
 def accepted(
@@ -84,7 +95,9 @@ def accepted(
 ) -> tuple[ExportCard, Comparison]:
     """The card of an int8 model that passed, or was forced; ExportFailed where it is refused."""
     truth = np.array(int8.labels.to_model)[int8.acceptance.labels]
-    comparison = compare(model, reference, int8.acceptance.image, truth, int8.progress)
+    progress = int8.progress
+    tell = (lambda done: progress("judging int8", done, len(truth))) if progress else None
+    comparison = compare(model, reference, int8.acceptance.image, truth, tell)
     objections = comparison.objections(int8.bounds)
     if objections and not int8.force:
         raise ExportFailed(
@@ -100,9 +113,20 @@ def accepted(
     return replace(model.card, precision="int8", quantisation=report, golden=expected), comparison
 
 
-def _inputs(source: Source, opened: OpenedModel, inner: Graph) -> Iterator[NDArray[Any]]:
-    """One picture at a time, as the graph takes it."""
-    prepare = EvalTransform(opened.preprocess)
-    for index in range(len(source)):
-        pixels = np.ascontiguousarray(prepare(source.image(index)).permute(1, 2, 0).numpy())[None]
-        yield normalised(pixels, opened.preprocess) if inner == "tensor" else pixels
+@final
+class _Inputs:
+    """One picture at a time, as the graph takes it. A quantiser computes while it goes through them, maybe twice."""
+
+    def __init__(self, source: Source, opened: OpenedModel, inner: Graph, progress: Progress | None) -> None:
+        self._source, self._row, self._inner, self._progress = source, opened.preprocess, inner, progress
+        self._prepare = EvalTransform(opened.preprocess)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for index in range(len(self)):
+            if self._progress:
+                self._progress("calibrating int8", index + 1, len(self))
+            pixels = np.ascontiguousarray(self._prepare(self._source.image(index)).permute(1, 2, 0).numpy())[None]
+            yield normalised(pixels, self._row) if self._inner == "tensor" else pixels

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from resnetkit.deployment.exports.opened import ExportedModel, prepared
 from resnetkit.errors import CheckpointError, ResnetkitError
 from resnetkit.tasks.contract import Meaning
 
+if TYPE_CHECKING:
+    from resnetkit.deployment.opening import OpenedModel
+
 
 def source_of(model: ExportedModel) -> Path | None:
     """The model file that it was made of, if that stands where it stood and holds what it held."""
@@ -34,6 +37,15 @@ def source_of(model: ExportedModel) -> Path | None:
     with suppress(OSError):
         return path if sha256_of(path) == model.card.source_sha256 else None
     return None
+
+
+def network_of(source: Path, made: ExportCard) -> "OpenedModel":
+    """The network of the model file that an export was made of: what was stated when exporting holds."""
+    from resnetkit.deployment.opening import open_model  # it needs torch
+    from resnetkit.deployment.stated import Stated
+
+    opened = open_model(source, Stated(class_names=made.class_names, architecture=made.row))
+    return replace(opened, card=replace(opened.card, preprocess=made.preprocess, temperature=made.temperature))
 
 
 def sha256_of(path: Path) -> str:
@@ -100,12 +112,8 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     spec, made = pickle.load(questions)
     try:
         from resnetkit.deployment.opening import open_model
-        from resnetkit.deployment.stated import Stated
 
-        opened = open_model(spec, Stated(class_names=made.class_names) if made else None)
-        if made:
-            same = replace(opened.card, preprocess=made.preprocess, temperature=made.temperature)
-            opened = replace(opened, card=same)
+        opened = network_of(Path(spec), made) if made else open_model(spec)
         classifier = opened.classifier()
     except ResnetkitError as error:
         say(str(error))

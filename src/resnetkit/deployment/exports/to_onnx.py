@@ -10,6 +10,8 @@ from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.deployment.exports.graphs import OUTPUT, Graph, exported, program, quietly
 from resnetkit.deployment.exports.picture import PictureToPixels
 from resnetkit.deployment.extras import needs
+from resnetkit.errors import ExportFailed
+from resnetkit.tables import readable_bytes
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -18,8 +20,18 @@ OPSET = 23
 """of 2025; ONNX Runtime has all its operators"""
 
 
+_MOST_BYTES = 2**31 - 1
+"""that protobuf, and so an ONNX file of one piece, can hold"""
+
+
 def to_onnx(network: nn.Module, card: ModelCard, graph: Graph) -> "ModelProto":
-    """The ONNX model of one of the graphs; see `graphs`."""
+    """The ONNX model of one of the graphs; see `graphs`. ExportFailed where its numbers are too many for ONNX."""
+    size = sum(4 * values.numel() for values in network.state_dict().values())
+    if size > _MOST_BYTES:
+        raise ExportFailed(
+            f"the network's numbers take {readable_bytes(size)}, and an ONNX file holds at most 2 GB: "
+            "use --format openvino"
+        )
     if graph == "picture":
         return with_preprocessing(to_onnx(network, card, "pixels"), card)
     return _converted(program(network, card, graph), graph, OUTPUT[graph])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_openvino(network: nn.Module, card: ModelCard, graph: Graph) -> "Model":
-    """The OpenVINO model of one of the graphs; see `conversion`."""
+    """The OpenVINO model of one of the graphs; see `graphs`."""
     if graph == "picture":
         return with_preprocessing(to_openvino(network, card, "pixels"), card)
     return _converted(program(network, card, graph), graph, OUTPUT[graph])

@@ -35,14 +35,24 @@ _UNPICKLED = re.compile(r"data/sample_inputs/\w+\.pt")
 _JSON = re.compile(r"models/\w+\.json|data/(weights|constants)/\w+_config\.json")
 
 
-def open_program(path: Path) -> tuple[str | None, Run]:
-    """Metadata and the function of a file; UnsafeFile where it asks for more than arithmetic."""
+def open_program(path: Path) -> tuple[str | None, ExportedProgram]:
+    """Metadata and the program of a file; UnsafeFile where it asks for more than arithmetic."""
     content = path.read_bytes()  # once: what is checked is what is loaded
     _check(content, path)
     texts: dict[str, Any] = {KEY: ""}
     program = torch.export.load(io.BytesIO(content), extra_files=texts)
     text = texts[KEY]
-    return text.decode() if isinstance(text, bytes) else text, torch_run(program)
+    return text.decode() if isinstance(text, bytes) else text, program
+
+
+def ends_of(program: ExportedProgram) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """What a program takes, by the type of its numbers as it has no names of ours, and the shapes of what it gives."""
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    signature = program.graph_signature
+    kinds = {torch.uint8: "picture", torch.float32: "tensor"}
+    types = [values[str(name)].dtype for name in signature.user_inputs]
+    outputs = [tuple(values[str(name)].shape) for name in signature.user_outputs]
+    return [kinds.get(each, str(each)) for each in types], outputs
 
 
 def torch_run(program: ExportedProgram) -> Run:

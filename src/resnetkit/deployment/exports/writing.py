@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ import torch
 from resnetkit import __version__
 from resnetkit.data.preparing import prepare
 from resnetkit.data.transforms import resize_pixels
+from resnetkit.deployment.backends.artefacts import version_of
 from resnetkit.deployment.exports.acceptance import Comparison
 from resnetkit.deployment.exports.card import ExportCard, Golden, Input, golden, golden_picture
-from resnetkit.deployment.exports.formats import FORMATS, FormatName
-from resnetkit.deployment.exports.graphs import Graph, module_of, ready
+from resnetkit.deployment.exports.formats import FORMATS, INT8_FORMATS, FormatName
+from resnetkit.deployment.exports.graphs import module_of, ready
 from resnetkit.deployment.exports.opened import SUFFIXES, ExportedModel
 from resnetkit.deployment.exports.quantising import Int8, accepted, quantise
 from resnetkit.deployment.exports.source import sha256_of
@@ -57,14 +57,12 @@ def export_model(
 ) -> Export:
     """Convert, check, write. Raises ExportFailed where the file would not say what the network says."""
     kind, path = FORMATS[format_], export_path(output, format_)
-    if int8 and format_ == "torch":
-        raise InvalidArgument("torch files stay in float32: for int8 choose --format onnx or openvino")
-    inner: Graph = "pixels" if int8 and input_ == "picture" else input_
-    model = kind.convert(opened.network, opened.card, inner)
-    quantised, operations = quantise(kind, model, opened, inner, int8) if int8 else (None, (0, 0))
-    if inner != input_:
-        model = kind.with_preprocessing(model, opened.card)
-        quantised = kind.with_preprocessing(quantised, opened.card)
+    if int8 and format_ not in INT8_FORMATS:
+        raise InvalidArgument(f"{format_} files stay in float32: for int8 choose --format onnx or openvino")
+    if int8:
+        model, quantised, operations = quantise(INT8_FORMATS[format_], opened, input_, int8)
+    else:
+        model, quantised, operations = kind.convert(opened.network, opened.card, input_), None, (0, 0)
     exported = ExportedModel(path, _card(opened, format_, input_, path), _RUNTIMES[format_], kind.run(model))
     check = check_golden(exported)
     if not check.passed:
@@ -99,9 +97,15 @@ def _card(opened: OpenedModel, format_: FormatName, input_: Input, path: Path) -
         source_sha256=sha256_of(source) if source else None,
         training={"data": dict(card.training.get("data", {}))},
         scores=card.scores,
-        made_with={"resnetkit": __version__} | {name: version(name) for name in _PACKAGES[format_]},
+        row=card.row,
+        made_with={"resnetkit": __version__, **_versions(format_)},
     )
     return replace(draft, golden=_expected(opened, draft))
+
+
+def _versions(format_: FormatName) -> dict[str, str]:
+    """Without those that came under another name: ONNX Runtime is also onnxruntime-gpu and onnxruntime-openvino."""
+    return {name: found for name in _PACKAGES[format_] if (found := version_of(name))}
 
 
 def _expected(opened: OpenedModel, draft: ExportCard) -> Golden:
