@@ -15,7 +15,7 @@ from resnetkit.catalog.architectures import ARCHITECTURES
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
-from resnetkit.checkpoints.atomic import write_atomically
+from resnetkit.checkpoints.atomic import write_atomically, write_text_atomically
 from resnetkit.data.cleaning import Cleaned, cleaned_table, refuse_unwritable
 from resnetkit.data.dataset import DataSet, SplitName
 from resnetkit.data.duplicates import groups
@@ -133,11 +133,7 @@ def _as_training_would(examined: Examined, dataset: DataSet, image_size: int | N
 
 def _write_cleaned(examined: Examined, table: Path) -> Cleaned:
     text, cleaned = cleaned_table(examined, table)
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="")
-
-    write_atomically(table, write)
+    write_text_atomically(table, text)
     return cleaned
 
 

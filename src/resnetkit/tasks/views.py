@@ -69,7 +69,9 @@ class SeveralViews(Wrapping):
     def __init__(self, classifier: Classifier, augmentation: Literal["flip", "shifts"]) -> None:
         super().__init__(classifier)
         self._views = _VIEWS[augmentation]
-        self._said = "an image and its mirror image" + (", also moved to either side" * (augmentation == "shifts"))
+        self._said = "an image and its mirror image"
+        if augmentation == "shifts":
+            self._said += ", also moved to either side"
 
     @property
     def description(self) -> str:

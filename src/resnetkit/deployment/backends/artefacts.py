@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from resnetkit import __version__
-from resnetkit.checkpoints.atomic import flush, write_atomically
+from resnetkit.checkpoints.atomic import flush, write_text_atomically
 from resnetkit.checkpoints.modelfile import ModelCard
 from resnetkit.cores import usable_cores
 from resnetkit.data.places import cache_folder
@@ -155,9 +155,5 @@ def any_note(folder: str) -> bool:
 
 def keep_note(name: str, note: dict[str, Any]) -> None:
     """Keep a JSON object; where that is not possible, it is not kept."""
-
-    def write(path: Path) -> None:
-        path.write_text(json.dumps(note))
-
     with suppress(WriteFailed):
-        write_atomically(cache_folder() / f"{name}.json", write)
+        write_text_atomically(cache_folder() / f"{name}.json", json.dumps(note))
