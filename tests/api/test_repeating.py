@@ -36,7 +36,7 @@ def test_seeds_go_on_where_they_were_interrupted(tmp_path: Path):
     def in_the_second(event: object) -> None:
         said.append(str(event))
         if isinstance(event, Stepped) and len([text for text in said if text.startswith("Began")]) == 2:
-            signal.raise_signal(signal.SIGINT)  # to this very thread: a delayed one would end the tests themselves
+            raise Interrupted("seed-1", signal.SIGINT)  # what a signal leads to, which test_interruption sends
 
     settings = {**SHORT, "epochs": 2, "deterministic": True}
     with pytest.raises(Interrupted):
