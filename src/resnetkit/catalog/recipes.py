@@ -165,6 +165,7 @@ _FAST = NamedRecipe(
         early_sizes=(20 / 32, 24 / 32),
         early_until=(0.4, 0.75),
         colour_jitter=0.4,
+        greyscale=0.15,
         cutmix=None,
         mix_share=0.5,
         mix_until=0.9,
