@@ -51,6 +51,15 @@ def test_what_cannot_be_measured_is_said(digits_run: Path) -> None:
         benchmark(digits_run, backends=("tensorrt",))
 
 
+def test_a_precision_that_nobody_named_is_left_out_where_no_backend_has_it(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(benchmarking, "usual_precisions", lambda: ("float32", "bf16"))  # whatever this processor has
+    found = benchmark(digits_run, data="digits", backends=("onnxruntime",), rounds=1, seconds=0.01, batches=(1,))
+    assert {row.precision for row in found.results} == {"float32"}
+
+
 @pytest.mark.parametrize(("precisions", "backends"), [(None, ("onnxruntime",)), (("int8",), ("openvino",))])
 def test_a_runtime_that_is_asked_for_and_not_there_names_the_extra(
     precisions: tuple[str, ...] | None, backends: tuple[str, ...], digits_run: Path, tmp_path: Path,

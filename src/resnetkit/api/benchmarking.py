@@ -96,9 +96,9 @@ def benchmark(
     """Measure a MODEL in every runtime that is installed (or in `backends`), all of them in turn in each round.
 
     A backend or precision that is named and cannot be measured at all is InvalidArgument, or MissingExtra.
-    `precisions` are float32, and bf16 where the processor has it, if not named. An exported file is measured as it is,
-    in its own runtime and precision, beside the network that it was made of where that still stands; to ask for others
-    alone is InvalidArgument.
+    `precisions` are float32, and bf16 where the processor and a backend have it, if not named. An exported file is
+    measured as it is, in its own runtime and precision, beside the network that it was made of where that still stands;
+    to ask for others alone is InvalidArgument.
     `data` gives the pictures, and those that int8 is calibrated on; without it pixels are random, which times the same
     but says little about agreement. Each measurement of a round lasts `seconds` or three batches.
     """
@@ -107,7 +107,7 @@ def benchmark(
         raise InvalidArgument(f"backend {', '.join(sorted(unknown))}: choose from {', '.join(BACKENDS)}")
     found = opened(model, stated)
     file = found if isinstance(found, ExportedModel) else None
-    precisions = _precisions_of(file, precisions)
+    precisions = _precisions_of(file, backends, precisions)
     if "int8" in precisions and data is None and not file:
         raise InvalidArgument("int8 is calibrated on real pictures: give some with --data")
     say = progress or (lambda text: None)
@@ -146,10 +146,13 @@ def benchmark(
     )  # fmt: skip
 
 
-def _precisions_of(file: ExportedModel | None, asked: Sequence[str] | None) -> Sequence[str]:
-    """What is measured: an exported file has its precision."""
+def _precisions_of(
+    file: ExportedModel | None, backends: Sequence[str] | None, asked: Sequence[str] | None
+) -> Sequence[str]:
+    """What is measured: an exported file has its precision; where none was named, those that a backend computes in."""
     if file is None:
-        return asked or usual_precisions()
+        named = [name for name in BACKENDS if name in (backends or BACKENDS)]
+        return asked or [each for each in usual_precisions() if any(computes(name, each) for name in named)]
     own = file.card.precision
     if asked and own not in asked:
         raise InvalidArgument(f"{file.path} computes in {own}: leave out --precision {' '.join(asked)}")
