@@ -38,8 +38,8 @@ def benchmark_command(
     backend
         A runtime to measure; may be given several times (default: all that are installed).
     precision
-        What to compute in; may be given several times (default: float32, and bf16 where the processor has
-        it; an exported file has its own). int8 is OpenVINO's.
+        What to compute in; may be given several times (default: float32, and bf16 where the processor and a
+        backend have it; an exported file has its own). int8 is OpenVINO's.
     rounds
         Measurements of each.
     """
