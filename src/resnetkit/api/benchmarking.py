@@ -151,8 +151,7 @@ def _precisions_of(
 ) -> Sequence[str]:
     """What is measured: an exported file has its precision; where none was named, those that a backend computes in."""
     if file is None:
-        named = [name for name in BACKENDS if name in (backends or BACKENDS)]
-        return asked or [each for each in usual_precisions() if any(computes(name, each) for name in named)]
+        return asked or [each for each in usual_precisions() if any(computes(name, each) for name in _named(backends))]
     own = file.card.precision
     if asked and own not in asked:
         raise InvalidArgument(f"{file.path} computes in {own}: leave out --precision {' '.join(asked)}")
@@ -220,7 +219,7 @@ def _measurable(backends: Sequence[str] | None, precisions: Sequence[str]) -> li
     int8 is made here for OpenVINO alone; whoever asks for it is told where that is missing. InvalidArgument where
     one that was named would be left out altogether.
     """
-    named: list[Backend] = [name for name in BACKENDS if name in (backends or BACKENDS)]
+    named = _named(backends)
     able = [
         (precision, name)
         for precision, name in product(precisions, named)
@@ -231,6 +230,11 @@ def _measurable(backends: Sequence[str] | None, precisions: Sequence[str]) -> li
         if precision not in found or (backends and name not in found):
             check_computes(name, precision)
     return [each for each in able if backends or each[0] == "int8" or installed(each[1])]
+
+
+def _named(backends: Sequence[str] | None) -> list[Backend]:
+    """Those of these names, in our order; all of them where none is named."""
+    return [name for name in BACKENDS if name in (backends or BACKENDS)]
 
 
 def matrix_limit(precision: str) -> float:
