@@ -11,6 +11,7 @@ from PIL import Image
 import resnetkit as rk
 from resnetkit.api.predicting import _sample
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.opening import open_data
 from resnetkit.deployment.predictor import Failure, Prediction
 from resnetkit.errors import InvalidArgument, UndecodableImage
 
@@ -84,6 +85,25 @@ def test_first_pictures_that_are_all_broken_stop_nothing(
     assert [answer.source for answer in answers] == wanted
     assert [isinstance(answer, Failure) for answer in answers] == [True] * broken + [False]
     assert _sample(wanted[:-1], 4, Preprocess.for_size(8)) is None
+
+
+def test_a_folder_gives_what_training_would_read_of_it(digits_run: Path, picture: Path, tmp_path: Path):
+    with Image.open(picture) as image:
+        grey = image.convert("L")
+    written = ("a.JPEG", "b.bmp", "c.dib", "d.jfif", "e.pbm", "f.pgm", "g.tiff", "h.webp", "i.avif", "j.jp2", "k.gif")
+    for label in "45":
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for name in written:
+            grey.convert("1" if name.endswith(".pbm") else "L").save(folder / name)
+        (folder / "notes.txt").write_text("no picture")
+    training = open_data(tmp_path / "photos").split("all")
+    read = [training.name(index) for index in range(len(training))]
+    answers = list(rk.predict(digits_run, [tmp_path / "photos"]))
+    assert all(isinstance(answer, Prediction) for answer in answers)
+    found = [Path(answer.source).relative_to(tmp_path / "photos").as_posix() for answer in answers]
+    assert sorted(found) == sorted(read)
+    assert len(found) == 2 * len(written)
 
 
 @pytest.mark.parametrize("words", [(), ("--tta", "flip")])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.data.decode import IMAGE_SUFFIXES
 from resnetkit.deployment.choosing import Work
 from resnetkit.deployment.predictor import Failure, Prediction, Predictor, pixels_for
 from resnetkit.deployment.stated import Stated
@@ -18,8 +19,6 @@ from resnetkit.tasks.contract import Pixels
 from resnetkit.tasks.views import Augmentation
 
 _LOOK_AHEAD = 4096
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".ppm", ".pgm")
 
 
 def predict(
@@ -94,5 +93,5 @@ def _below(folder: str) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(PICTURES):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 yield os.path.join(place, name)

@@ -9,6 +9,8 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from struct import error as StructError
 from struct import unpack_from
@@ -26,8 +28,22 @@ Channels = Literal[1, 3]
 Pixels = NDArray[np.uint8]
 
 _ORIENTATION_TAG = 0x0112
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
-"""those that Pillow decodes itself: an EPS file, for one, would start a PostScript interpreter"""
+SUFFIXES: Mapping[str, frozenset[str]] = {
+    "PNG": frozenset((".png", ".apng")),
+    "JPEG": frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
+    "WEBP": frozenset((".webp",)),
+    "BMP": frozenset((".bmp", ".dib")),
+    "DIB": frozenset((".bmp", ".dib")),
+    "TIFF": frozenset((".tif", ".tiff")),
+    "GIF": frozenset((".gif",)),
+    "PPM": frozenset((".ppm", ".pgm", ".pbm", ".pnm")),
+    "AVIF": frozenset((".avif",)),
+    "JPEG2000": frozenset((".jp2", ".j2k", ".jpx")),
+}
+"""formats that Pillow decodes itself (an EPS file would start a PostScript interpreter) → what their names end in"""
+FORMATS = (*SUFFIXES,)
+IMAGE_SUFFIXES = frozenset(chain(*SUFFIXES.values()))
+"""what a file's name ends in, in lower case, that is an image; in folders all others are passed over"""
 _MOST_BYTES = 1 << 30  # more than the most pixels that are decoded take uncompressed, with 16 bits and transparency
 warnings_lock = threading.Lock()
 """Pillow warns about files that it reads nevertheless. The filter that silences it is shared by all threads."""

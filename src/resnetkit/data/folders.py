@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resnetkit.data.decode import printable, reading_failed
+from resnetkit.data.decode import IMAGE_SUFFIXES, printable, reading_failed
 from resnetkit.data.grouping import PART_NAMES, listed, sources_of
 from resnetkit.data.sources import FileSource
 from resnetkit.errors import DataError
-
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
-)
 
 
 @dataclass

@@ -3,29 +3,15 @@
 import io
 import os
 import warnings
-from collections.abc import Mapping
 from typing import Literal
 
 from PIL import Image
 
-from resnetkit.data.decode import FORMATS, jpeg_orientation, warnings_lock
+from resnetkit.data.decode import FORMATS, SUFFIXES, jpeg_orientation, warnings_lock
 
 Trait = Literal["rotated", "grey", "cmyk", "deep", "transparent", "animated", "misnamed"]
 """deep: 16 bits a channel; misnamed: the suffix says another format than the content"""
 
-_SUFFIXES: Mapping[str, frozenset[str]] = {
-    "AVIF": frozenset((".avif",)),
-    "BMP": frozenset((".bmp", ".dib")),
-    "DIB": frozenset((".bmp", ".dib")),
-    "GIF": frozenset((".gif",)),
-    "JPEG": frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
-    "JPEG2000": frozenset((".jp2", ".j2k", ".jpx")),
-    "MPO": frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
-    "PNG": frozenset((".png", ".apng")),
-    "PPM": frozenset((".ppm", ".pgm", ".pbm", ".pnm")),
-    "TIFF": frozenset((".tif", ".tiff")),
-    "WEBP": frozenset((".webp",)),
-}
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 
 
@@ -44,9 +30,14 @@ def traits_of(data: bytes, path: str) -> tuple[str, frozenset[Trait]]:
             "deep": _is_deep(image, data),
             "transparent": image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info,
             "animated": image.format != "MPO" and bool(getattr(image, "is_animated", False)),
-            "misnamed": os.path.splitext(path)[1].lower() not in _SUFFIXES.get(image.format or "", ()),
+            "misnamed": _is_misnamed(image, path),
         }
         return image.format or "", frozenset(trait for trait, there in found.items() if there)
+
+
+def _is_misnamed(image: Image.Image, path: str) -> bool:
+    reader = "JPEG" if image.format == "MPO" else image.format  # several JPEGs in one file, read as the first of them
+    return os.path.splitext(path)[1].lower() not in SUFFIXES.get(reader or "", ())
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:

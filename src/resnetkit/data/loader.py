@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from resnetkit.cores import usable_cores
+from resnetkit.cores import preparing_threads
 from resnetkit.data.batching import Batch, Work, images_an_epoch, prepared, share_of
 from resnetkit.data.randomness import permutation, uniform
 from resnetkit.data.sources import ArraySource, Indices, Source, Weights
@@ -114,4 +114,4 @@ def _drawn(weights: Weights, seed: int, epoch: int) -> Indices:
 
 def default_workers(source: Source) -> int:
     """Threads that suit a source on this machine."""
-    return 0 if isinstance(source, ArraySource) else min(8, usable_cores())
+    return 0 if isinstance(source, ArraySource) else preparing_threads()

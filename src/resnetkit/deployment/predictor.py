@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.cores import usable_cores
+from resnetkit.cores import preparing_threads
 from resnetkit.data.ahead import map_ahead
 from resnetkit.data.decode import Channels, Pixels, decode, from_pillow, to_channels
 from resnetkit.data.preparing import Resize, prepare, resize_with_pillow
@@ -132,7 +132,7 @@ class Predictor:
 
         The next pictures are decoded by threads while the network computes those before.
         """
-        workers = min(8, usable_cores()) if workers is None else workers
+        workers = preparing_threads() if workers is None else workers
         under_way: deque[_Entries] = deque()
 
         def batches() -> Iterator[Pixels]:
