@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipe import PaddingMode
 from resnetkit.data.augmentation import (
     PadAndCrop,
     RandomResizedCrop,
@@ -106,9 +107,28 @@ def test_shifts_are_uniform_and_leave_black_behind() -> None:
     assert (far[0, 4:, 4:] == 255).all()
 
 
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric"])
+def test_borders_are_padded_as_numpy_pads(mode: PaddingMode) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 11, 11, 3), dtype=np.uint8)
+    policy = PadAndCrop(share=0.36, mode=mode)  # 4 pixels
+    transform = train_transform(policy, Preprocess.for_size(11))
+    rows = numbers(40, transform.columns)
+    for image, row, cut in zip(pixels, rows, transform.batch(pixels, rows).permute(0, 2, 3, 1), strict=True):
+        padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode=mode)
+        top, left = int(row[0] * 9), int(row[1] * 9)
+        wanted = padded[top : top + 11, left : left + 11]
+        assert np.array_equal(cut, wanted[:, ::-1] if row[2] < 0.5 else wanted)
+
+
+def test_one_pixel_is_padded_with_itself() -> None:
+    dot = np.full((1, 1, 1), 77, np.uint8)
+    transform = train_transform(PadAndCrop(mode="reflect"), Preprocess.for_size(1, **GREY))
+    assert all(transform(dot, row).item() == 77 for row in numbers(20, transform.columns))
+
+
 def test_a_batch_is_its_images() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 3), dtype=np.uint8)
-    for policy in (RandomResizedCrop(), PadAndCrop(), Unaugmented()):
+    for policy in (RandomResizedCrop(), PadAndCrop(), PadAndCrop(mode="reflect"), Unaugmented()):
         transform = train_transform(policy, Preprocess.for_size(32))
         rows = numbers(6, transform.columns)
         each = [transform(image, row) for image, row in zip(pixels, rows, strict=True)]

@@ -43,6 +43,7 @@ def both(
 CASES: dict[str, dict[str, object]] = {
     "shifted and mirrored": {},
     "not mirrored, far": {"policy": PadAndCrop(share=0.4, flip=False)},
+    "borders reflected": {"policy": PadAndCrop(mode="reflect")},
     "coloured": {"then": (ColourJitter(),)},
     "some grey": {"then": (ColourJitter(), RandomGreyscale(share=0.4))},
     "grown": {"side": 20, "then": (ColourJitter(brightness=0.9, contrast=0.2, saturation=0),)},

@@ -6,7 +6,7 @@ import torch
 
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
-from resnetkit.data.augmentation import RandomResizedCrop, policy_for, train_transform
+from resnetkit.data.augmentation import PadAndCrop, RandomResizedCrop, policy_for, train_transform
 from resnetkit.data.balancing import class_counts, class_weights, draw_weights
 from resnetkit.data.loader import Loader
 from resnetkit.data.resident import ResidentLoader, fits
@@ -38,8 +38,11 @@ def training_images(
     def batches(size: Size | None) -> Loader | ResidentLoader:
         sized = preprocess.restated(image_size=size)
         policy = policy_for(sized.size, kind=recipe.augmentation, flip=bool(recipe.flip))
-        if isinstance(policy, RandomResizedCrop):
-            policy = replace(policy, scale=(recipe.crop_scale, 1.0))
+        match policy:
+            case RandomResizedCrop():
+                policy = replace(policy, scale=(recipe.crop_scale, 1.0))
+            case PadAndCrop():
+                policy = replace(policy, mode=recipe.padding_mode)
         transform = train_transform(policy, sized, pixel_policies(recipe))
         loader = Loader(
             source, transform, recipe.batch_size or 1,

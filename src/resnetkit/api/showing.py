@@ -71,7 +71,7 @@ def _description(recipe: Recipe) -> str:
     """The augmentation in the recipe's own words: fields that are not at rest."""
     said = [f"augmentation {recipe.augmentation}", "mirror" if recipe.flip else "no mirror"]
     usual = Recipe()
-    for name in ("auto_augment", "colour_jitter", "greyscale", "erasing", "mixup", "cutmix", "repeats"):
+    for name in ("padding_mode", "auto_augment", "colour_jitter", "greyscale", "erasing", "mixup", "cutmix", "repeats"):
         value = getattr(recipe, name)
         if value != getattr(usual, name):
             said.append(f"{name.replace('_', ' ')} {value}")

@@ -18,6 +18,7 @@ ScheduleKind = Literal["cosine", "linear", "step", "constant"]
 Loss = Literal["cross_entropy", "bce"]
 Balance = Literal["none", "loss", "sampler"]
 AutoAugment = Literal["none", "trivial", "rand"]
+PaddingMode = Literal["constant", "edge", "reflect", "symmetric"]
 NormaliseBy = Literal["usual", "data"]
 Freeze = Literal["none", "stem", "stage1", "stage2", "stage3", "body"]
 
@@ -28,6 +29,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "loss": get_args(Loss),
     "balance": get_args(Balance),
     "auto_augment": get_args(AutoAugment),
+    "padding_mode": get_args(PaddingMode),
     "interpolation": get_args(Interpolation),
     "crop_mode": get_args(CropMode),
     "normalise_by": get_args(NormaliseBy),
@@ -129,6 +131,9 @@ class Recipe:
     """least share of a photo's area that a random resized crop keeps (Szegedy et al. 2014, arXiv 1409.4842)"""
     augmentation: Augmentation = "auto"
     """photo: random resized crop; small: pad by an eighth and crop; auto: by the image size"""
+    padding_mode: PaddingMode = "constant"
+    """what small images are padded with: black (constant), their outermost pixels (edge), or their own mirror image
+    without (reflect) or with (symmetric) these"""
     flip: bool | None = None
     """mirror left and right at random; None: unless the data set says that a mirror image is another thing"""
     auto_augment: AutoAugment = "none"

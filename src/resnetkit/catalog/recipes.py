@@ -164,6 +164,7 @@ _FAST = NamedRecipe(
         # Of 32 px: 20 and 24, whose halves and quarters are whole; 26 px take a quarter longer than 24.
         early_sizes=(20 / 32, 24 / 32),
         early_until=(0.4, 0.75),
+        padding_mode="reflect",
         colour_jitter=0.4,
         greyscale=0.15,
         cutmix=None,

@@ -142,7 +142,9 @@ def _input(plan: Plan) -> str:
     if recipe.early_sizes:
         early = " and ".join(f"{share:.0%}" for share in recipe.early_sizes)
         sizes += f" (at first {early} of it)"
-    ways = [_AUGMENTATION[recipe.augmentation] + (" and mirror" if recipe.flip else "")]
+    padded = recipe.augmentation == "small" and recipe.padding_mode != "constant"
+    cut = _AUGMENTATION[recipe.augmentation] + (f" (padding: {recipe.padding_mode})" if padded else "")
+    ways = [cut + (" and mirror" if recipe.flip else "")]
     ways += {"none": [], "trivial": ["TrivialAugment"], "rand": ["RandAugment"]}[recipe.auto_augment]
     given = {
         "erasing": recipe.erasing, "mixup": recipe.mixup, "CutMix": recipe.cutmix, "colour": recipe.colour_jitter,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnetkit.catalog.preprocessing import Preprocess
+from resnetkit.catalog.recipe import PaddingMode
 from resnetkit.data.colour_jitter import ColourJitter
 from resnetkit.data.decode import Pixels
 from resnetkit.data.greyscale import RandomGreyscale
@@ -48,12 +49,13 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class PadAndCrop:
-    """Pad all sides with black by `share` of them and cut the input size out of that at random.
+    """Pad all sides by `share` of them and cut the input size out of that at random.
 
-    He et al. 2015 (arXiv 1512.03385, section 4.2): 4 pixels around CIFAR's 32.
+    He et al. 2015 (arXiv 1512.03385, section 4.2): 4 black pixels around CIFAR's 32. `mode` has numpy's names.
     """
 
     share: float = 1 / 8
+    mode: PaddingMode = "constant"
     flip: bool = True
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ def policy_for(
     """The usual policy for inputs of `size` (height, width).
 
     >>> policy_for((32, 32))
-    PadAndCrop(share=0.125, flip=True)
+    PadAndCrop(share=0.125, mode='constant', flip=True)
     >>> policy_for((224, 224), flip=False).scale
     (0.08, 1.0)
     """
@@ -207,12 +209,21 @@ class _ShiftTransform:
         """uint8 images `N,h,w,C` of the input's size and float64 numbers, both on any device → the same shape."""
         n, height, width, channels = images.shape
         pad_y, pad_x = (max(1, round(self.policy.share * side)) if self.policy.share else 0 for side in self.size)
-        padded = F.pad(images, (0, 0, pad_x, pad_x, pad_y, pad_y))
         top, left = (numbers[:, 0] * (2 * pad_y + 1)).long(), (numbers[:, 1] * (2 * pad_x + 1)).long()
         every, down, across = (torch.arange(count, device=images.device) for count in (n, height, width))
         columns = across.expand(n, -1)
         if self.policy.flip:
             columns = torch.where(numbers[:, 2:3] < 0.5, columns.flip(1), columns)
-        rows = (every * padded.shape[1] + top)[:, None] + down
-        which = rows[:, :, None] * padded.shape[2] + (left[:, None] + columns)[:, None, :]
-        return padded.reshape(-1, channels).index_select(0, which.flatten()).view(n, height, width, channels)
+        rows, columns = top[:, None] + down, left[:, None] + columns  # of the padded images
+        if self.policy.mode == "constant":
+            images = F.pad(images, (0, 0, pad_x, pad_x, pad_y, pad_y))
+        else:
+            rows, columns = self._inside(height, pad_y, rows), self._inside(width, pad_x, columns)
+        rows += every[:, None] * images.shape[1]
+        which = rows[:, :, None] * images.shape[2] + columns[:, None, :]
+        return images.reshape(-1, channels).index_select(0, which.flatten()).view(n, height, width, channels)
+
+    def _inside(self, side: int, pad: int, places: Tensor) -> Tensor:
+        """Which pixel of an image's `side` stands at these places of the padded one."""
+        assert self.policy.mode != "constant"
+        return torch.from_numpy(np.pad(np.arange(side), pad, mode=self.policy.mode)).to(places.device)[places]
