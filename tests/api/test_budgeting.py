@@ -51,13 +51,13 @@ def test_a_larger_network_that_proves_too_slow_is_not_taken(few: Path, monkeypat
 
 def test_a_network_that_was_named_stays(few: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(budgeting, "PASSES_FOR_LARGER", 0)
-    run = train(few, recipe="fast", model="resnet8_w48", minutes=0.05, output=few.parent / "named").run
-    assert network(run) == "resnet8_w48"
+    run = train(few, recipe="fast", model="resnet8_w40", minutes=0.05, output=few.parent / "named").run
+    assert network(run) == "resnet8_w40"
     runs = train_with_seeds(2, few, recipe="fast", model="resnet20", epochs=1, output=few.parent / "seeds").runs
     assert [network(each.run) for each in runs] == ["resnet20", "resnet20"]
     counted = train(few, recipe="fast", epochs=1, output=few.parent / "counted").run
     assert network(counted) == FAST.model
-    (few.parent / "mine.yaml").write_text(f"model: {counted}\nlarger_models: [resnet8_w96]\n")
+    (few.parent / "mine.yaml").write_text(f"model: {counted}\nlarger_models: [resnet8_w80]\n")
     assert network(train(few, recipe=few.parent / "mine.yaml", minutes=0.05, output=few.parent / "tuned").run) == (
         FAST.model
     ), "its weights fit no other"
@@ -66,9 +66,9 @@ def test_a_network_that_was_named_stays(few: Path, monkeypatch: pytest.MonkeyPat
 def test_the_seeds_of_one_training_share_a_network(few: Path, monkeypatch: pytest.MonkeyPatch):
     passes = iter([900, 700, 700, 20, 10])  # the machine is busier with the second seed
     monkeypatch.setattr(budgeting, "_passes", lambda ready: next(passes))
-    options = {"recipe": "fast", "larger_models": ("resnet8_w64",), "minutes": 0.05}
+    options = {"recipe": "fast", "larger_models": ("resnet8_w56",), "minutes": 0.05}
     runs = train_with_seeds(2, few, **options, output=few.parent / "seeds").runs
-    assert [network(each.run) for each in runs] == ["resnet8_w64", "resnet8_w64"]
+    assert [network(each.run) for each in runs] == ["resnet8_w56", "resnet8_w56"]
 
 
 def test_the_flags_name_the_numbers_by_which_is_decided():
@@ -78,5 +78,5 @@ def test_the_flags_name_the_numbers_by_which_is_decided():
 
 
 def test_a_larger_network_that_there_is_not_is_refused_at_once():
-    with pytest.raises(UnknownName, match="resnet8_w6"):
-        train("nowhere", recipe="fast", larger_models=("resnet8_w6",))
+    with pytest.raises(UnknownName, match="resnet8_w5"):
+        train("nowhere", recipe="fast", larger_models=("resnet8_w5",))

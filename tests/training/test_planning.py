@@ -110,10 +110,10 @@ def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
             "precision": "float32",
             "cutmix": 0.0,  # one epoch is no time for it
             "larger_models": (),
-            "kernels": choose_kernels("auto", create_model("resnet8_w48")),
+            "kernels": choose_kernels("auto", create_model("resnet8_w40")),
         }
     )
-    assert Plan.read(result.run / "recipe.yaml").model.name == "resnet8_w48"
+    assert Plan.read(result.run / "recipe.yaml").model.name == "resnet8_w40"
 
 
 def test_weights_are_tuned_by_the_recipe_for_it_at_a_tenth_of_the_rate(tmp_path):

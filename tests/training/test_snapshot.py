@@ -20,7 +20,7 @@ EARLIER, LATER = Position(global_step=10, epoch=1, steps_done=2), Position(globa
 
 def learner(seed: int = 0) -> Learner:
     torch.manual_seed(seed)
-    row = replace(architecture("resnet8_w64"), depths=(1,), widths=(8,), stem_width=8)
+    row = replace(architecture("resnet8_w56"), depths=(1,), widths=(8,), stem_width=8)
     return Learner(build(row, num_classes=3), Recipe())
 
 

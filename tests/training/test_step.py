@@ -117,7 +117,7 @@ def test_of_several_labels_any_is_right_and_where_there_is_none_nothing_is():
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler calls it itself
 def test_a_compiled_network_learns_as_an_eager_one():
     torch.manual_seed(0)
-    row = replace(architecture("resnet8_w64"), depths=(1,), widths=(16,), stem_width=16)  # each layer is compiled
+    row = replace(architecture("resnet8_w56"), depths=(1,), widths=(16,), stem_width=16)  # each layer is compiled
     network = build(row, num_classes=5)
     images, labels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), torch.tensor([0, 1, 2, 3])
     ends = []

@@ -153,8 +153,8 @@ _RSB_A3 = _rsb(
 _FAST = NamedRecipe(
     "small images in the fewest minutes, with networks made for it; give it --minutes",
     Recipe(
-        model="resnet8_w48",
-        larger_models=("resnet8_w64", "resnet8_w96"),
+        model="resnet8_w40",
+        larger_models=("resnet8_w56", "resnet8_w80"),
         epochs=30,
         val_share=0.02,
         batch_size=128,
