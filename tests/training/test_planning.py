@@ -89,6 +89,16 @@ def test_small_images_that_are_no_squares_are_seen_whole_and_keep_their_shape_ea
     assert batch.images[0, 0, 12, 6] == 0
 
 
+@pytest.mark.parametrize(("mode", "darkest"), [("constant", 0), ("edge", 255), ("reflect", 255)])
+def test_borders_are_padded_as_the_recipe_says(tmp_path, mode, darkest):
+    np.savez(tmp_path / "white.npz", train_images=np.full((40, 8, 8), 255, np.uint8), train_labels=np.arange(40) % 2)
+    recipe = Recipe(augmentation="small", padding_mode=mode, flip=False, batch_size=40)
+    row = preprocess_for(recipe, DIGITS, 1)
+    source = open_data(tmp_path / "white.npz", channels=1).split("train")
+    batch = next(training_images(recipe, row, source, seed=0, workers=0).batches())
+    assert int(batch.images.min()) == darkest
+
+
 def test_without_data_a_recipe_shows_as_it_is_written():
     assert show_recipe(recipe="torchvision-v2").recipe == RECIPES["torchvision-v2"].recipe
     assert show_recipe(recipe="fast", lr=0.3).recipe.lr == 0.3
