@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pairs import conditions
+from pairs import conditions, report
 
 VIEWS = ("none", "flip", "shifts")
 
@@ -67,9 +67,7 @@ def main() -> None:
         "mean": {view: round(mean, 4) for view, mean in means.items()},
         "points_above": {view: round(100 * (mean - loop), 2) for view, mean in means.items()},
     }  # fmt: skip
-    print(json.dumps(results, indent=2))
-    if words.output:
-        words.output.write_text(json.dumps(results, indent=2) + "\n")
+    report(results, words.output)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pairs import conditions
+from pairs import conditions, report
 from resnetkit.api.loading import training_images
 from resnetkit.api.networks import create_model
 from resnetkit.catalog.preprocessing import Preprocess
@@ -201,9 +201,7 @@ def main() -> None:
         },
         "cifar": cifar_result(arguments.cifar, arguments) if arguments.cifar else None,
     }  # fmt: skip
-    print(json.dumps(results, indent=2))
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    report(results, arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Two programs in turn, compared by the median ratio of pairs; each prints its speed last, as `… img/s`."""
 
+import json
 import os
 import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,3 +50,11 @@ def conditions() -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def report(results: Mapping[str, object], output: Path | None) -> None:
+    """Print results as JSON, and write them to a file where one is named."""
+    text = json.dumps(results, indent=2)
+    print(text)
+    if output:
+        output.write_text(text + "\n")

@@ -8,13 +8,12 @@ ours takes them as uint8, as the loader gives them, and normalises them in the s
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from pathlib import Path
 
-from pairs import compare, conditions
+from pairs import compare, conditions, report
 
 CASES = ((50, 16, 224), (18, 32, 224), (18, 128, 32))
 
@@ -83,9 +82,7 @@ def main() -> None:
         reader.error("--yardstick is needed: the script to measure against")
     cases = [tuple(words.case)] if words.case else CASES
     results = {**conditions(), "results": [case_result(words.yardstick, case, words.pairs) for case in cases]}
-    print(json.dumps(results, indent=2))
-    if words.output:
-        words.output.write_text(json.dumps(results, indent=2) + "\n")
+    report(results, words.output)
 
 
 if __name__ == "__main__":

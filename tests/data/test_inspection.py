@@ -90,12 +90,14 @@ def test_traits(tmp_path: Path) -> None:
     picture().save(tmp_path / "moving.webp", save_all=True, append_images=[picture().rotate(90)], lossless=True)
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(tmp_path / "deep.png")
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(tmp_path / "deep.tif")
+    picture().save(tmp_path / "pair.jpg", "MPO", save_all=True, append_images=[picture().rotate(90)])
     picture().save(tmp_path / "real.png")
     (tmp_path / "really_png.jpg").write_bytes((tmp_path / "real.png").read_bytes())
     expected = {
         "cmyk.jpg": {"cmyk"}, "grey.jpg": {"grey"}, "looks_grey.png": {"grey"}, "alpha.png": {"transparent"},
         "index.png": {"transparent"}, "moving.gif": {"animated"}, "moving.webp": {"animated"},
-        "deep.png": {"deep", "grey"}, "deep.tif": {"deep", "grey"}, "real.png": set(), "really_png.jpg": {"misnamed"},
+        "deep.png": {"deep", "grey"}, "deep.tif": {"deep", "grey"}, "pair.jpg": set(), "real.png": set(),
+        "really_png.jpg": {"misnamed"},
     }  # fmt: skip
     looks = looks_at(*(tmp_path / name for name in expected))
     assert {name: set(look.traits) for name, look in zip(expected, looks, strict=True)} == expected

@@ -212,8 +212,8 @@ def _cifar_next(groups: int) -> Residual:
 def _cifar_quick(width: int) -> Residual:
     """One block a stage, pooled before the first: for little time rather than for the best accuracy (recipe "fast").
 
-    The stem is half as wide as usual, because its maps are the largest. What halves a map averages it (Zhang 2019,
-    arXiv 1904.11486): worth more here than the channels it costs (docs/decisions/0011).
+    The stem is half as wide as usual, because its maps are the largest. Stem and blocks average where they
+    halve a map (Zhang 2019, arXiv 1904.11486): worth more than the channels it costs (docs/decisions/0011).
     """
     widths = (width, 2 * width, 4 * width)
     return Residual("basic", (1, 1, 1), widths, stem="conv3", stem_width=32, antialias="avg")
