@@ -51,4 +51,5 @@ def test_the_header_says_in_six_lines_what_will_happen_and_how_long_it_takes(tmp
     assert "sgd at rate 0.1 (cosine), batch 64, the model is an average" in header[3]
     said = re.fullmatch(r"  time     12 epochs of 21 steps: about (\d+) s, float32 on cpu(, fused kernels)?", header[4])
     assert said, header[4]
-    assert 0.2 * took - 5 < int(said[1]) < took + 5
+    # Other work on the machine may come or go between the few steps that were timed and the whole.
+    assert took / 10 - 5 < int(said[1]) < 3 * took + 5
