@@ -8,6 +8,7 @@ import torch
 
 from resnetkit.api import benchmarking
 from resnetkit.api.benchmarking import benchmark, matrix_limit
+from resnetkit.api.describing import describe
 from resnetkit.deployment.probing import usual_precisions
 from resnetkit.errors import InvalidArgument, MissingExtra
 from resnetkit.tasks.bf16 import has_native_bf16
@@ -29,6 +30,7 @@ def test_every_runtime_that_was_asked_for_is_measured(
         assert row.top1_agreement == 1.0
         share = 2 * result.macs * row.images_per_second / 1e9 / result.limits[row.precision]
         assert row.limit_share == pytest.approx(share)
+    assert result.macs == describe(digits_run).macs, "of ten classes"
     assert result.limits["float32"] > 1
     assert result.to_dict()["results"][0].keys() >= {
         "backend", "precision", "batch", "images_per_second", "p50_ms", "top1_agreement"

@@ -184,3 +184,21 @@ def test_a_run_from_before_the_share_to_hold_out_was_the_recipes(tmp_path: Path,
 def test_a_field_that_no_recipe_has_is_named_first(run: Path):
     with pytest.raises(InvalidArgument, match="epoch"):
         resume(run, epoch=3)
+
+
+@pytest.mark.parametrize("field", ["batch_size: null", "lr: null", "precision: auto", "kernels: auto"])
+def test_what_a_run_decided_as_it_began_is_not_left_open_again(run: Path, field: str):
+    path, name = run / "recipe.yaml", field.split(":")[0]
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"  {field}" if line.startswith(f"  {name}:") else line for line in lines))
+    with pytest.raises(RunError, match=f"{name}.* → (None|auto): a run decides that as it begins; give a value"):
+        resume(run, force=True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("data", "photos"), ("row", "resnet18")])
+def test_a_recipe_that_is_none_any_more_is_said(run: Path, name: str, value: str):
+    values = yaml.safe_load((run / "recipe.yaml").read_text())
+    (values if name == "data" else values["model"])[name] = value
+    (run / "recipe.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(RunError, match="was it edited"):
+        resume(run)

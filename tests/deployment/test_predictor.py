@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import resnetkit as rk
@@ -126,3 +127,12 @@ def test_load_gives_the_network_with_its_card(digits_run: Path):
     assert network.class_names == tuple("0123456789")
     assert network.preprocess.size == (8, 8)
     assert not network.training
+
+
+def test_opening_a_bare_architecture_leaves_the_callers_numbers_by_chance_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    weights = [rk.load("resnet20").fc.weight for _ in range(2)]
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(*weights), "they are the same each time"

@@ -59,3 +59,13 @@ def test_the_network_answers_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = TorchClassifier(network, num_classes=2, class_names=None, preprocess=Preprocess.for_size(8))
     ask(np.zeros((1, 8, 8, 3), np.uint8))
     assert network.seen == [False]
+
+
+def test_the_switch_is_turned_back_by_the_last_of_several_threads() -> None:
+    one, other = whole_float32(torch.device("cuda")), whole_float32(torch.device("cuda"))
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32, "the other is still asking"
+    other.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32

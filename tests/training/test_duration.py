@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,14 @@ def test_epochs_replace_the_budget_of_a_former_run(tmp_path: Path):
 def test_impossible_minutes(minutes: float):
     with pytest.raises(InvalidArgument, match="minutes"):
         train("digits", minutes=minutes)
+
+
+def test_where_steps_are_counted_a_changed_run_stands_where_its_steps_do(tmp_path: Path):
+    """A job of several processes has no clock, so no time was spent."""
+    plan = Plan.read(
+        train("digits", output=tmp_path / "run", epochs=1, batch_size=512, device="cpu").run / "recipe.yaml"
+    )
+    plan = replace(plan, budget=Budget(minutes=1.0, steps=80))
+    position = Position(global_step=20)
+    assert duration.progress_at(plan, 10, position, counted=True) == 0.25
+    assert duration.progress_at(plan, 10, position) == 0.0

@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from resnetkit.catalog.architectures import ARCHITECTURES
-from resnetkit.errors import InvalidArgument
+from resnetkit.errors import InvalidArgument, WriteFailed
 from resnetkit.models import Network, build
 from resnetkit.training import fusion, kernels
 from resnetkit.training.freezing import freeze_norms
@@ -188,15 +189,26 @@ def test_a_run_made_elsewhere_says_that_it_needs_kernels(monkeypatch) -> None:
 @pytest.mark.parametrize(("compiler", "said"), [("/nonexistent/c++", "failed"), ("false", "failed")])
 def test_without_a_working_compiler_it_says_so(compiler: str, said: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
     code = "import torch; from resnetkit.training import kernels; print(kernels.unavailable())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said in found.stdout
     assert not list(tmp_path.rglob("*.so"))
 
 
+def test_without_a_place_to_keep_them_nothing_but_speed_is_lost(monkeypatch) -> None:
+    def nowhere() -> Path:
+        raise WriteFailed("this user has no home folder to keep anything in")
+
+    monkeypatch.setattr(kernels, "cache_folder", nowhere)
+    monkeypatch.setattr(kernels, "library", kernels.library.__wrapped__)
+    why = kernels.unavailable.__wrapped__()
+    assert why
+    assert "no home folder" in why or not sys.platform.startswith("linux")
+
+
 def test_two_processes_that_build_at_once_both_work(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("RESNETKIT_CACHE", str(tmp_path))
     code = "import torch; from resnetkit.training import kernels; print(kernels.unavailable())"
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [each.communicate()[0].strip() for each in started] == ["None", "None"]

@@ -7,10 +7,12 @@ import torch
 
 from resnetkit.api.training import resume, train
 from resnetkit.catalog.architectures import architecture
+from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
+from resnetkit.checkpoints import modelfile
 from resnetkit.errors import WriteFailed
 from resnetkit.models import build
-from resnetkit.training import snapshot
+from resnetkit.training import loop, snapshot
 from resnetkit.training.keeping import Keeper
 from resnetkit.training.learner import Learner
 from resnetkit.training.progress import Event, Remark
@@ -53,3 +55,74 @@ def test_weights_that_are_no_numbers_are_not_counted_as_written(tmp_path: Path):
     assert not list(tmp_path.rglob("step-*"))
     assert keeper.refusal is not None
     assert said == [], "nothing works again"
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_is_no_reason_to_end(tmp_path: Path, monkeypatch):
+    own, calls = Run.read_metrics, iter(range(10**6))
+
+    def gone(run: Run) -> list[dict[str, object]]:
+        if next(calls) == 1:
+            raise OSError(116, "Stale file handle")
+        return own(run)
+
+    monkeypatch.setattr(Run, "read_metrics", gone)
+    settings = {"epochs": 3, "batch_size": 512, "device": "cpu"}
+    assert train("digits", output=tmp_path / "run", **settings).epochs == 3
+    assert [line["epoch"] for line in own(Run(tmp_path / "run"))] == [1, 2, 3]
+
+
+@pytest.fixture
+def owing(tmp_path: Path, monkeypatch) -> Keeper:
+    """A keeper that could not write the model of the third epoch."""
+    network = build(architecture("resnet8_w40"), num_classes=2)
+    keeper = Keeper(Run(tmp_path), Learner(network, Recipe()), lambda text: None)
+
+    def full(*_: object) -> None:
+        raise WriteFailed("the disk is full")
+
+    card = modelfile.ModelCard(
+        row=architecture("resnet8_w40"), num_classes=2, preprocess=Preprocess.for_size(32), training={"epoch": 3}
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(modelfile, "save", full)
+        keeper.keep_model(card)
+    return keeper
+
+
+def test_a_model_that_is_owed_is_written_as_it_was(owing: Keeper, tmp_path: Path):
+    before = owing._learner.model.state_dict()["fc.weight"].clone()
+    with torch.no_grad():
+        owing._learner.network.fc.weight += 1
+    owing.keep_line(3, {})
+    assert torch.equal(modelfile.read(tmp_path / "model.safetensors")[0]["fc.weight"], before)
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(2, False), (3, True)])
+def test_a_model_of_an_epoch_that_is_trained_again_is_no_longer_owed(owing: Keeper, tmp_path: Path, epoch, kept):
+    owing.forget_from(epoch)  # from 0: the third is 2
+    owing.keep_line(epoch, {})
+    assert (tmp_path / "model.safetensors").exists() == kept
+
+
+def test_too_little_memory_for_a_model_that_is_owed_costs_the_model_and_not_the_run(
+    owing: Keeper, tmp_path: Path, monkeypatch
+):
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    said: list[str] = []
+    owing._say = said.append
+    monkeypatch.setattr(modelfile, "save", short)
+    monkeypatch.setattr(torch.Tensor, "clone", short)
+    owing.keep_model(owing._model[1])
+    assert said == ["the best model so far, of epoch 3, could not be kept"]
+
+
+def test_a_run_that_has_ended_is_not_timed_again(tmp_path: Path, monkeypatch):
+    run = train("digits", output=tmp_path / "run", epochs=1, batch_size=512, device="cpu").run
+
+    def never(*_: object) -> float:
+        raise AssertionError("there is nothing to time")
+
+    monkeypatch.setattr(loop, "expected_seconds", never)
+    assert resume(run).epochs == 1

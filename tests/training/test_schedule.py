@@ -48,3 +48,11 @@ def test_the_head_has_a_phase_of_its_own_and_takes_at_most_half():
 def test_an_open_rate_is_refused():
     with pytest.raises(ValueError, match="learning rate"):
         Schedule.of(Recipe(), steps=10, total=10)
+
+
+@pytest.mark.parametrize("warmup", [1, 2, 7])
+def test_between_two_steps_of_the_warmup_the_rate_is_never_above_the_peak(warmup: int):
+    """Where a clock rules, places are no whole numbers."""
+    rates = [learning_rate(step / 10, peak=0.4, warmup=warmup, total=20) for step in range(200)]
+    assert max(rates) == 0.4
+    assert all(a <= b for a, b in pairwise(rates[: 10 * warmup]))

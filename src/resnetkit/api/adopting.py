@@ -1,6 +1,5 @@
 """Turn a stranger's checkpoint into a model file, or write a network back in another project's names."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,4 +53,4 @@ def adopt(
         modelfile.save(goal, state, card)
     else:
         write_back(goal, state, card.row, target)
-    return Adoption(source, Path(os.fspath(goal)), card, report)
+    return Adoption(source, goal, card, report)

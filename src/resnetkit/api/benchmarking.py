@@ -121,7 +121,8 @@ def benchmark(
     exact, macs = None, None
     if network:
         exact = build(network, "torch", "float32", Lanes.of("latency"))(pixels)
-        macs = describe(network.card.row, (network.card.in_chans, *network.preprocess.size)).macs
+        size = (network.card.in_chans, *network.preprocess.size)
+        macs = describe(network.card.row, size, num_classes=network.card.num_classes).macs
     for cell, classifier in cells.items():
         classifier(pixels[: cell[3]])
     times: dict[Cell, list[float]] = {cell: [] for cell in cells}

@@ -53,10 +53,10 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on the part `split` of labelled data: by default test, else val, else what its run held out.
 
-    With `tta` "flip" the answer for an image is the mean of those for it and for its mirror image, at twice the time.
-    Computes in float32 unless told otherwise. `progress` gets what is being done, how much of it, and of how much.
-    Raises LabelMismatch before any work where classes do not agree. Where memory is too little for a batch it is
-    computed in pieces, and a note says in which.
+    With `tta` "flip" the answer for an image is the mean of those for it and for its mirror image, at twice the time;
+    with "shifts" of those for both also moved to either side, at six times. Computes in float32 unless told otherwise.
+    `progress` gets what is being done, how much of it, and of how much. Raises LabelMismatch before any work where
+    classes do not agree. Where memory is too little for a batch it is computed in pieces, and a note says in which.
     """
     found = opened(model, stated)
     card = found.card

@@ -30,8 +30,8 @@ def find_lr(
 ) -> FoundRate:
     """The peak rate at which `train` with the same arguments should learn, from a hundred steps at rising rates.
 
-    No run is begun and no file is written. Raises what `train` raises before its first step, RunError where the loss
-    falls at no rate, and OutOfMemory.
+    No run is begun and nothing of the trials is kept. Raises what `train` raises before its first step, RunError where
+    the loss falls at no rate, and OutOfMemory.
     """
     prepared = prepare(
         data, model=model, pretrained=pretrained, recipe=recipe, seed=seed, skip_broken=skip_broken, cache=cache,

@@ -50,7 +50,7 @@ def create_model(
     if pretrained is True and weights is not None:
         state = load_published(weights, row)
     elif pretrained:
-        state = load_local(os.fspath(str(pretrained)), row)
+        state = load_local(str(pretrained), row)
     classes = num_classes if num_classes is not None else weights.num_classes if weights else 1000
     network = build(
         row, num_classes=classes, in_chans=in_chans,

@@ -37,9 +37,9 @@ def predict(
 
     The model is opened, and whatever is wrong with it raised, before this returns; pictures are read as one iterates.
     Where there are many, each core computes a batch of its own, and what is quickest here may be found out first. With
-    `tta` "flip" each is also asked for its mirror image, and the mean of both is the answer. `remark` gets what
-    the person should know: of the model, and what shows at work, such as memory too little for a batch, which is then
-    computed in pieces.
+    `tta` "flip" each is also asked for its mirror image, and the mean of both is the answer; with "shifts" both also
+    moved to either side. `remark` gets what the person should know: of the model, and what shows at work, such as
+    memory too little for a batch, which is then computed in pieces.
     """
     first, pictures = _looked_ahead(sources)
     many = len(first) > batch_size

@@ -64,8 +64,9 @@ def train_with_seeds(
             results += (_begun_or_continued(folder / f"seed-{each}", each, arguments, others),)
             others = others | _network_of(results[0])
     except Interrupted:
-        again = f"note: the same command with --output {folder} goes on with this seed and trains those after it"
-        others.get("listener", nobody)(Remark(again))
+        if is_first():
+            again = f"note: the same command with --output {folder} goes on with this seed and trains those after it"
+            others.get("listener", nobody)(Remark(again))
         raise
     scores = [each.best_score for each in results if each.best_score is not None]
     if len(scores) < len(results):

@@ -26,6 +26,8 @@ _NETWORK = (
     "normalise_by", "layer_decay", "freeze", "head_epochs",
 )  # fmt: skip
 """what the tensors of a checkpoint were made for"""
+_DECIDED = ("batch_size", "lr", "augmentation", "flip", "freeze_norm", "cutmix", "precision", "kernels")
+"""what a run decides as it begins, where it is left open"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def continuation(
     of_plan = changes_of_plan(begun, plan)
     if not of_data and not of_plan:
         return Continuation(plan, dataset)
+    if left_open := [name for name in _DECIDED if name in of_plan and getattr(plan.recipe, name) in (None, "auto")]:
+        raise RunError(
+            f"{run.path} cannot be continued with {of_plan[left_open[0]]}: a run decides that as it begins; "
+            "give a value"
+        )
     said = "; ".join([*of_plan.values(), *of_data])
     if of_plan.keys() & set(_SPLIT):
         raise RunError(
@@ -97,7 +104,7 @@ def continuation(
 
 def changes_of_plan(before: Plan, after: Plan) -> dict[str, str]:
     """Each field that is another, as `epochs: 3 → 40`."""
-    old, new = _flat(before.to_dict()), _flat(after.to_dict())
+    old, new = before.flat(), after.flat()
     compared = [key for key in {**old, **new} if not key.startswith(_OWN_MATTER) or key in (*_SPLIT, _BROKEN)]
     keys = [key for key in compared if old.get(key) != new.get(key)]
     return {
@@ -125,10 +132,3 @@ def _learnt(run: Run, begun: Plan) -> frozenset[str]:
         labels, round(begun.data.val_share * len(labels)), begun.data.split_seed, begun.data.together
     )  # fmt: skip
     return frozenset(names[index] for index in kept)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -189,7 +189,8 @@ def resume(
                 _warn_of_learnt(going_on, dataset, listener)
             restart_epoch(
                 existing.checkpoint, len(loader), same_optimiser=going_on.same_optimiser,
-                same_images=not going_on.other_images, progress=partial(progress_at, plan, len(loader)),
+                same_images=not going_on.other_images,
+                progress=partial(progress_at, plan, len(loader), counted=processes.count > 1),
             )  # fmt: skip
             _record(existing, plan, going_on.dataset)
         processes.told_by_first(None)  # the others wait until it is written

@@ -120,9 +120,10 @@ def _published(weights: Pretrained, stated: Stated) -> OpenedModel:
 
 
 def _from_name(name: str, stated: Stated) -> OpenedModel:
-    torch.manual_seed(0)
     row = architecture(name)
-    network = build(row)
+    with torch.random.fork_rng(devices=[]):  # the caller's own numbers by chance stay what they were
+        torch.default_generator.manual_seed(0)
+        network = build(row)
     card = ModelCard(
         architecture=name, row=row, num_classes=network.num_classes, in_chans=network.in_chans,
         class_names=None, preprocess=_usual_preprocess(row, network.in_chans),

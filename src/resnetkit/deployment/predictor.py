@@ -91,9 +91,9 @@ class Predictor:
     `backend` is torch, compile (which takes a minute before its first answer), onnxruntime, openvino or auto: what a
     probe found quickest here, which it does only for much `work`, and torch before. All but torch compute on the CPU.
     Mode "latency" puts all cores on one batch, "throughput" one on each. With `tta` "flip" the answer for a picture is
-    the mean of those for it and for its mirror image, at twice the time. `notes` are what the person should know; `say`
-    gets what shows only at work: that memory is too little for a batch, which is then computed in pieces, or that torch
-    cannot compile here.
+    the mean of those for it and for its mirror image, at twice the time; with "shifts" of those for both also moved to
+    either side, at six times. `notes` are what the person should know; `say` gets what shows only at work: that memory
+    is too little for a batch, which is then computed in pieces, or that torch cannot compile here.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """A torch network as a `Classifier`."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import final
@@ -26,15 +27,33 @@ def whole_float32(device: torch.device) -> Iterator[None]:
 
     Training gains time by that and loses nothing; an answer would differ from the CPU's in its third digit.
     """
-    if device.type != "cuda":
+    with _TF32_OFF if device.type == "cuda" else nullcontext():
         yield
-        return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+
+
+@final
+class _Tf32Off:
+    """The switch is the process's own: off from the first thread that comes until the last one has gone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside, self._before = 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+_TF32_OFF = _Tf32Off()
 
 
 def chances(logits: Tensor, task: Task) -> Tensor:

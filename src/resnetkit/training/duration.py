@@ -76,14 +76,14 @@ class Steps:
 
 @final
 class Clock:
-    """A run that ends by the clock: `spent` seconds of its `minutes` had passed at the moment `now`."""
+    """A run that ends by the clock: `spent` seconds of its `minutes` had passed at the moment `began`."""
 
     def __init__(self, budget: Budget, *, began: float, spent: float) -> None:
         self.total = budget.steps
         self._seconds = 60 * budget.minutes
         self._began = began - spent
         self._mark = time.monotonic()
-        self._step_began, self._step = self._mark, 0.0
+        self._step = 0.0
         self._tail = _tail(self._seconds, budget.validating)
 
     def at(self, position: Position) -> float:
@@ -128,12 +128,12 @@ def duration_of(plan: Plan, steps_an_epoch: int, *, began: float, spent: float, 
     return Clock(plan.budget, began=began, spent=spent)
 
 
-def progress_at(plan: Plan, steps_an_epoch: int, position: Position) -> float:
+def progress_at(plan: Plan, steps_an_epoch: int, position: Position, *, counted: bool = False) -> float:
     """The share of the schedule that is behind `position`, as the run is planned now: of its steps, or of its time.
 
-    For a run whose plan was changed; one that goes on as planned keeps what it counted.
+    For a run whose plan was changed; one that goes on as planned keeps what it counted. `counted` as in `duration_of`.
     """
-    if plan.budget is None or plan.deterministic:
+    if plan.budget is None or plan.deterministic or counted:
         total = steps_an_epoch * plan.recipe.epochs if plan.budget is None else plan.budget.steps
         return min(1.0, position.global_step / total)
     return min(1.0, position.spent / (60 * plan.budget.minutes))

@@ -54,9 +54,9 @@ class Keeper:
         """The model as it is now is the best."""
         if self._writes:
             self._model = self._learner.model.state_dict(), card
-            if not self._attempt(self._pay):
-                # Training will change the tensors themselves.
-                self._model = {key: tensor.detach().clone() for key, tensor in self._model[0].items()}, card
+            if not self._attempt(self._pay) and not self._attempt(self._copy):
+                self._model = None
+                self._say(f"the best model so far, of epoch {card.training['epoch']}, could not be kept")
 
     def keep_line(self, epoch: int, values: Mapping[str, Any]) -> None:
         """The metrics of epoch `epoch` (from 0)."""
@@ -90,9 +90,11 @@ class Keeper:
         if again or by_steps or now - max(self._written_at, self._refused_at) > 60 * self._minutes:
             self.keep_snapshot(position)
 
-    def forget_lines_from(self, epoch: int) -> None:
-        """The run was rolled back to `epoch`: what is owed of it and of later ones will be made again."""
+    def forget_from(self, epoch: int) -> None:
+        """The run was rolled back to `epoch` (from 0): what is owed of it and of later ones will be made again."""
         self._lines = [(each, values) for each, values in self._lines if each < epoch]
+        if self._model and self._model[1].training["epoch"] > epoch:  # which counts from 1
+            self._model = None
 
     def finish(self, position: Position, interruption: Interruption) -> None:
         """If the last snapshot was refused, wait for space: ten minutes, or until a signal. Raises WriteFailed."""
@@ -109,6 +111,12 @@ class Keeper:
         save_snapshot(self._run.checkpoint, self._learner, position)
         self._written_at = time.monotonic()
 
+    def _copy(self) -> None:
+        """Of the model that is owed: training will change the tensors themselves."""
+        if self._model:
+            tensors, card = self._model
+            self._model = {key: tensor.detach().clone() for key, tensor in tensors.items()}, card
+
     def _pay(self) -> None:
         if self._model:
             modelfile.save(self._run.model, *self._model)
@@ -122,7 +130,7 @@ class Keeper:
         try:
             with _memory_counted_as_space():
                 write()
-        except (WriteFailed, CheckpointError) as error:
+        except (WriteFailed, CheckpointError, OSError) as error:
             if self.refusal is None:
                 self._say(f"{error}. Training goes on and tries again; the checkpoint before is kept")
             # The words alone: the error's frames hold on to the copy that could not be written.

@@ -14,6 +14,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from resnetkit.data.places import cache_folder
+from resnetkit.errors import WriteFailed
+
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math")
 _POINTER, _INT64, _DOUBLE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int
 _ARGUMENTS = {
@@ -43,7 +46,7 @@ def library() -> ctypes.CDLL:
         raise Unavailable(f"they are made for Linux, not {sys.platform}")
     try:
         made = ctypes.CDLL(str(_built()))
-    except OSError as error:
+    except (OSError, WriteFailed) as error:
         raise Unavailable(str(error)) from error
     for name in ("bfloat16", "float32"):
         for direction, arguments in _ARGUMENTS.items():
@@ -60,7 +63,7 @@ def _built() -> Path:
     source = resources.files("resnetkit.training").joinpath("normalisation.cpp").read_bytes()
     openmp = _openmp()
     key = hashlib.sha256(b"\0".join([source, compiler.encode(), *map(str.encode, (*_FLAGS, openmp)), _processor()]))
-    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "resnetkit" / "kernels"
+    folder = cache_folder() / "kernels"
     built = folder / f"normalisation-{key.hexdigest()[:16]}.so"
     if built.exists():
         return built

@@ -84,7 +84,8 @@ def fit(
         plan, len(train), began=time.monotonic() if began is None else began, spent=position.spent,
         counted=processes.count > 1,
     )  # fmt: skip
-    seconds = expected_seconds(network, plan, train, val, duration.total - position.global_step)
+    steps_left = duration.total - position.global_step
+    seconds = 0.0 if position.finished else expected_seconds(network, plan, train, val, steps_left)
     if processes.count > 1:
         share_norms(network)  # after the trials, which a process makes for itself
     keeper = Keeper(run, learner, say, steps=checkpoint_steps, minutes=checkpoint_minutes, writes=processes.first)
@@ -129,7 +130,7 @@ class _Training:
             # Weights that are numbers can still give answers that are none.
             if diverged or (answers and not np.isfinite(answers[0]).all()):
                 position = go_back(position, self.learner, self.run, self._say)
-                self.keeper.forget_lines_from(position.epoch)
+                self.keeper.forget_from(position.epoch)
                 continue
             position = self._end_epoch(position, judge(*answers, self.plan.data.class_names) if answers else None)
             position = self._keep_epoch(position, due)

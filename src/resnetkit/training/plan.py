@@ -88,6 +88,10 @@ class Plan:
             "budget": None if self.budget is None else asdict(self.budget),
         }
 
+    def flat(self) -> dict[str, Any]:
+        """The same without mappings in it, by names such as `recipe.lr`."""
+        return _flat(self.to_dict())
+
     def write(self, path: Path) -> None:
         """Write it as YAML, atomically."""
         text = "# Everything this run needs to be run again: resnetkit train --recipe recipe.yaml\n"
@@ -110,7 +114,7 @@ class Plan:
                 **{key: values[key] for key in ("seed", "device", "deterministic")},
                 budget=Budget(**values["budget"]) if values.get("budget") else None,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(
                 f"{path} is not the recipe of a run ({error}): was it edited? Train anew with the flags"
             ) from error
@@ -149,6 +153,13 @@ def _recipe_of(values: Mapping[str, Any]) -> dict[str, Any]:
 def is_plan(path: Path) -> bool:
     """Whether this YAML file is the recipe of a whole run, data and network included."""
     return {field.name for field in fields(Plan) if field.default is MISSING} <= set(read_yaml(path))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _lists(values: dict[str, Any]) -> dict[str, Any]:

@@ -58,9 +58,11 @@ def learning_rate(
     [1.0, 0.75, 0.5, 0.25]
     >>> [learning_rate(s, peak=1.0, warmup=0, total=4, kind="step", drops=(0.5, 0.75)) for s in range(4)]
     [1.0, 1.0, 0.1, 0.01...]
+    >>> learning_rate(1.9, peak=1.0, warmup=2, total=6)
+    1.0
     """
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * min(step + 1, warmup) / warmup  # a clock may stand between two steps
     done = (step - warmup) / max(1, total - warmup)
     match kind:
         case "cosine":

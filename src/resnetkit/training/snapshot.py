@@ -3,6 +3,7 @@
 `checkpoint/` keeps the newest two, so that one damaged file never costs the run.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -63,7 +64,8 @@ def save_snapshot(folder: Path, learner: Learner, position: Position) -> Path:
     """Write the snapshot of this moment atomically and keep the one before it. Returns its path."""
     path = _write(folder, learner.state(), position)
     for old in sorted(folder.glob("step-*.safetensors"))[:-2]:
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is kept until it can be removed
+            old.unlink()
     return path
 
 

@@ -68,7 +68,8 @@ class Stepper:
     def _gradients(self, batch: Batch, position: Position) -> tuple[StepResult, int]:
         def attempt(pieces: int) -> StepResult:
             # Dropout and stochastic depth of this step are a function of (seed, step), not of what was drawn before.
-            torch.manual_seed(self._plan.seed * 1_000_003 + position.global_step + (self._processes.rank << 40))
+            number = self._plan.seed * 1_000_003 + position.global_step + (self._processes.rank << 40)
+            torch.manual_seed(number % 2**63)
             return add_gradients(
                 self._learner.network, self._learner.optimiser, batch.images, answers_of(batch, self._plan),
                 preprocess=self._plan.preprocess, objective=self._objective, precision=self._plan.recipe.precision,

@@ -74,7 +74,7 @@ class _Tracking:
         fresh = event.resumed_epoch is None and not self._trained
         self._trained = True
         with nullcontext() if fresh else self._costing_nothing("cannot be opened: training goes on without it"):
-            self._board = _OPENERS[self._tracker](Path(event.run), event.plan.to_dict())
+            self._board = _OPENERS[self._tracker](Path(event.run), event.plan.flat())
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
         with self._costing_nothing("takes no more numbers: training goes on without it"):
@@ -110,7 +110,7 @@ class _TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(run / "tensorboard"))
-        self._writer.add_text("recipe", "\n".join(f"    {key}: {value}" for key, value in _flat(settings).items()))
+        self._writer.add_text("recipe", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
@@ -139,7 +139,7 @@ class _Wandb:
         # Its summary would repeat ours; where the run is to be found it says all the same.
         quiet = {} if "WANDB_QUIET" in os.environ else {"quiet": True}
         self._run: Any = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", _PROJECT), name=run.name, dir=str(run), config=_flat(settings),
+            project=os.environ.get("WANDB_PROJECT", _PROJECT), name=run.name, dir=str(run), config=dict(settings),
             mode=mode, settings=quiet,
         )  # fmt: skip
         self._run.define_metric("*", step_metric="epoch")
@@ -173,7 +173,7 @@ class _MLflow:
         known = self._client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self._client.create_experiment(name)
         self._id: str = self._client.create_run(experiment, run_name=run.name).info.run_id
-        parameters = [Param(key, str(value)[:500]) for key, value in _flat(settings).items()]
+        parameters = [Param(key, str(value)[:500]) for key, value in settings.items()]
         for start in range(0, len(parameters), 100):  # as many as a server takes at once
             self._client.log_batch(self._id, params=parameters[start : start + 100])
 
@@ -209,10 +209,3 @@ def _needed(package: Tracker) -> Iterator[None]:
         raise MissingExtra(
             f"--track {package} needs a package that is not here ({error}): pip install 'resnetkit[{package}]'"
         ) from error
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from resnetkit.deployment.exports.opened import ExportedModel, normalised
 
-Numbers = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class GoldenCheck:
