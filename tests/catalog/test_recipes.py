@@ -1,6 +1,7 @@
 """Recipes are data: named, checked, and the same after YAML."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from resnetkit.catalog.architectures import ARCHITECTURES
 from resnetkit.catalog.recipe import Recipe, recipe_from_dict
 from resnetkit.catalog.recipes import RECIPES
 from resnetkit.errors import InvalidArgument
+from resnetkit.training.plan import recipe_fields
 
 WANTED = {
     "finetune", "scratch", "small-images", "paper-2015", "paper-2015-cifar", "torchvision-v2", "rsb-a1", "rsb-a2",
@@ -48,7 +50,17 @@ def test_rows_are_frozen():
         ({"early_sizes": (0.5,)}, "early_until"),
         ({"early_sizes": (20.0,), "early_until": (0.5,)}, "early_sizes"),
         ({"mixup": -1.0}, "mixup is -1.0"),
-        ({"epochs": "ten"}, "wrong type"),
+        ({"epochs": "ten"}, "epochs is 'ten': it must be a whole number"),
+        ({"epochs": True}, "epochs is True: it must be a whole number"),
+        ({"epochs": 1.5}, "epochs is 1.5: it must be a whole number"),
+        ({"nesterov": "no"}, "nesterov is 'no': it must be true or false"),
+        ({"nesterov": 0}, "nesterov is 0: it must be true or false"),
+        ({"lr": float("inf")}, "lr is inf: it must be a number or null"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan: it must be a number"),
+        ({"batch_size": 10**20}, "it must be at most 1048576"),
+        ({"lr_drops": ["half"]}, "it must be a list, each of it a number"),
+        ({"lr_drops": 0.5}, "lr_drops is 0.5: it must be a list"),
+        ({"optimiser": 3}, "optimiser is 3: it must be one of: sgd, adamw"),
     ],
 )
 def test_what_cannot_be_is_named_with_what_could(values: dict[str, object], said: str):
@@ -69,3 +81,9 @@ def test_the_papers_cifar_schedule_is_64_thousand_steps_less_than_a_hundred():
     steps = recipe.epochs * -(-45_000 // 128)
     assert abs(steps - 64_000) < 100
     assert recipe.lr_drops == (32 / 64, 48 / 64)
+
+
+def test_a_large_number_may_be_written_as_people_write_it(tmp_path: Path):
+    """In YAML 1.1, which PyYAML reads, 1e-3 is a word."""
+    (tmp_path / "own.yaml").write_text("lr: 1e-3\nweight_decay: 5E-4\nmodel: resnet20\n")
+    assert recipe_fields(tmp_path / "own.yaml") == {"lr": 1e-3, "weight_decay": 5e-4, "model": "resnet20"}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from resnetkit.checkpoints import modelfile
 from resnetkit.cli import main
 
 SMALL = ("--epochs", "1", "--image-size", "16", "--model", "resnet20")
@@ -207,3 +208,71 @@ def test_a_name_that_is_not_text_is_written_escaped(run_command, tmp_path: Path,
         code, out, err = run_command("predict", digits_run, "pictures", *form)
         assert code == 0, err
         assert out.encode().count(b"ff.png") >= 1
+
+
+def test_a_training_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path):
+    command = [sys.executable, "-m", "resnetkit", "train", "digits", "--epochs", "2", "--batch-size", "512", "--output"]
+    process = subprocess.Popen([*command, tmp_path / "run"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stderr
+    process.stderr.readline()
+    process.stderr.close()
+    process.wait(timeout=120)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_letters_that_the_output_lacks_are_escaped():
+    command = [sys.executable, "-m", "resnetkit", "describe", "resnet20"]
+    shown = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    assert b"16 \\xd7 32 \\xd7 32" in shown.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is always full")
+@pytest.mark.parametrize("words", [["list"], ["describe", "resnet20", "--json"]])
+def test_an_output_with_no_space_is_said(words: list[str]):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "resnetkit", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "resnetkit: there is no space left where the output goes\n")
+
+
+def test_a_working_folder_that_is_gone_is_said(run_command, tmp_path: Path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = run_command("list")
+    assert (code, err) == (1, "resnetkit: the working folder is gone: change to one that is there\n")
+
+
+def test_numbers_that_are_none_are_said_and_not_printed(run_command, tmp_path: Path, digits_run: Path):
+    state, card = modelfile.read(digits_run / "model.safetensors")
+    damaged = {key: tensor.clone() for key, tensor in state.items()}
+    damaged["fc.weight"][0, 0] = float("nan")
+    modelfile.save(tmp_path / "nan.safetensors", damaged, card)
+    paint(tmp_path / "picture.png", 3)
+    for words in (("predict", "nan.safetensors", "picture.png", "--json"), ("evaluate", "nan.safetensors", "digits")):
+        code, out, err = run_command(*words)
+        assert (code, out) == (1, "")
+        assert "its weights are damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "digits", "--workers", "-3"), "-3 workers"),
+        (("train", "digits", "--seed", str(2**63)), "a whole number from 0"),
+        (("train", "digits", "--image-size", "999999999"), "sides are 1 to 16384 pixels"),
+        (("train", "digits", "--lr", "inf"), "lr is inf"),
+        (("predict", "resnet20", "x.png", "--mean", "nan,0,0"), "shares of 1"),
+        (("predict", "resnet20", "x.png", "--device", "meta"), "device meta cannot be used"),
+        (("describe", "resnet20", "--num-classes", str(10**20)), "num_classes 100000000000000000000"),
+        (("describe", "a" * 300), "no file has so long a name: aaaa"),
+        (("export", "resnet20", "--output", "model.xml"), "onnx files end in .onnx"),
+    ],
+)
+def test_values_beyond_all_use_are_named(run_command, words: tuple[str, ...], said: str):
+    code, _, err = run_command(*words)
+    assert code == 1
+    assert said in err
+    assert "unexpected" not in err
+    assert not Path("runs").exists(), "nothing was begun"

@@ -10,12 +10,12 @@ from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.checkpoints import modelfile
-from resnetkit.errors import WriteFailed
+from resnetkit.errors import RunError, WriteFailed
 from resnetkit.models import build
 from resnetkit.training import loop, snapshot
 from resnetkit.training.keeping import Keeper
 from resnetkit.training.learner import Learner
-from resnetkit.training.progress import Event, Remark
+from resnetkit.training.progress import Event, Remark, Stepped
 from resnetkit.training.run import Run
 from resnetkit.training.snapshot import Position
 
@@ -126,3 +126,44 @@ def test_a_run_that_has_ended_is_not_timed_again(tmp_path: Path, monkeypatch):
 
     monkeypatch.setattr(loop, "expected_seconds", never)
     assert resume(run).epochs == 1
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Path:
+    """A run that was stopped in mid-way, with a best model."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Stepped) and (event.epoch, event.step) == (2, 2):
+            raise KeyboardInterrupt
+
+    settings = {"epochs": 3, "batch_size": 512, "device": "cpu", "checkpoint_steps": 1}
+    with pytest.raises(KeyboardInterrupt):
+        train("digits", output=tmp_path / "half", listener=stop, **settings)
+    return tmp_path / "half"
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:10_000])])
+def test_a_best_model_that_is_gone_is_said_and_chosen_anew(half: Path, damage):
+    said: list[str] = []
+    damage(half / "model.safetensors")
+    result = resume(half, listener=lambda event: said.append(event.text) if isinstance(event, Remark) else None)
+    assert any("the best epoch is chosen anew" in text for text in said)
+    assert modelfile.read(half / "model.safetensors")[1].training["epoch"] == result.best_epoch
+
+
+def test_an_ended_run_without_its_model_is_not_called_done(tmp_path: Path):
+    run = train("digits", output=tmp_path / "run", epochs=1, batch_size=512, device="cpu").run
+    (run / "model.safetensors").unlink()
+    with pytest.raises(RunError, match=f"--resume {run} --epochs 2 --force"):
+        resume(run)
+    assert resume(run, epochs=2, force=True).best_epoch == 2
+    assert modelfile.read(run / "model.safetensors")[1].training["epoch"] == 2
+
+
+@pytest.mark.parametrize("damage", [b'{"epoch": 1, "train_l', b"\xff\xfe", b'{"epoch": "one"}\n', b"[]\n"])
+def test_damaged_metrics_are_said_before_anything_is_trained(half: Path, damage: bytes):
+    (half / "metrics.jsonl").write_bytes(damage)
+    steps: list[Event] = []
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged .*: remove the line, or the file"):
+        resume(half, listener=lambda event: steps.append(event) if isinstance(event, Stepped) else None)
+    assert not steps

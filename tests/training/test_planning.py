@@ -171,3 +171,11 @@ def test_a_test_size_of_its_own_is_the_models_and_training_has_the_other(tmp_pat
     assert seen == sorted(seen), "the small ones first"
     assert np.isclose(seen.count((8, 8)) / len(seen), 0.5)
     assert Plan.read(result.run / "recipe.yaml").preprocess.size == (16, 16)
+
+
+def test_a_batch_larger_than_all_images_raises_the_rate_no_further():
+    dataset = open_data("digits")
+    facts = ImageFacts(8, 8)
+    images = len(dataset.split("train"))
+    rates = [resolve_recipe(Recipe(batch_size=size), facts, dataset).lr for size in (images, 100 * images)]
+    assert rates == [pytest.approx(0.2 * images / 128)] * 2

@@ -115,8 +115,8 @@ def prepare(
         model = published_name(model)
     chosen_model = None if model is None else named_model(model)
     seed = 0 if seed is None else seed
-    if seed < 0:
-        raise InvalidArgument(f"seed {seed}: it is a whole number from 0")
+    if not 0 <= seed < 2**63:
+        raise InvalidArgument(f"seed {seed}: it is a whole number from 0 to 2**63 - 1")
     device = best_device(device)
     dataset = open_data(data, val_share=0, progress=lambda *news: listener(Preparing(*news)))
     check_trainable(dataset)

@@ -17,6 +17,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """mean and std, channel by channel, in shares of 1"""
 
+_LARGEST_SIDE = 2**14  # pixels: no network is asked for more, and memory ends before
+_NO_SHARE = 1e6  # where somebody meant grey levels the network's input is odd, beyond this it is no number
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -53,9 +56,9 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if min(self.size) < 1 or self.resize < 1:
+        if not 1 <= min(self.size) <= max(self.size) <= _LARGEST_SIDE or self.resize < 1:
             raise InvalidArgument(
-                f"image size {self.size} with resize {self.resize}: sizes are positive numbers of pixels"
+                f"image size {self.size} with resize {self.resize}: sides are 1 to {_LARGEST_SIDE} pixels"
             )
         if self.crop_mode not in get_args(CropMode):
             raise InvalidArgument(f"crop mode {self.crop_mode!r} is none of {', '.join(get_args(CropMode))}")
@@ -67,6 +70,8 @@ class Preprocess:
             raise InvalidArgument(
                 f"mean {self.mean} and std {self.std} need one value (grey) or three (red, green, blue) each"
             )
+        if not all(abs(value) < _NO_SHARE for value in (*self.mean, *self.std)):
+            raise InvalidArgument(f"mean {self.mean} and std {self.std} are shares of 1, such as 0.485")
         if min(self.std) <= 0:
             raise InvalidArgument(f"std {self.std} must be positive: pixels are divided by it")
 

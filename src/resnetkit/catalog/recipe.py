@@ -3,8 +3,9 @@
 import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import sqrt
-from typing import Any, Literal, get_args
+from math import isfinite, sqrt
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import CropMode, Interpolation
@@ -21,6 +22,8 @@ AutoAugment = Literal["none", "trivial", "rand"]
 PaddingMode = Literal["constant", "edge", "reflect", "symmetric"]
 NormaliseBy = Literal["usual", "data"]
 Freeze = Literal["none", "stem", "stage1", "stage2", "stage3", "body"]
+
+_LARGEST_BATCH = 2**20  # images: more than anybody has learnt from at once
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimiser": get_args(OptimiserKind),
@@ -168,11 +171,16 @@ class Recipe:
     compiled: by torch.compile, which first takes minutes; auto: fused where possible, else torch"""
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            if not _is(getattr(self, name), kind):
+                raise InvalidArgument(f"{name} is {getattr(self, name)!r}: it must be {_said(kind)}")
         positive = ("epochs", "batch_size", "accumulate", "lr", "image_size", "test_size", "ema_every", "repeats")
         for name in (*positive, "early_stopping"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgument(f"{name} is {value}: it must be more than 0")
+        if self.batch_size is not None and self.batch_size > _LARGEST_BATCH:
+            raise InvalidArgument(f"batch_size is {self.batch_size}: it must be at most {_LARGEST_BATCH}")
         for name in (
             "val_share",
             "momentum",
@@ -234,14 +242,39 @@ class Recipe:
         return replace(self, batch_size=batch_size, lr=self.lr * (ratio if self.optimiser == "sgd" else sqrt(ratio)))
 
 
+_KINDS: Mapping[str, Any] = get_type_hints(Recipe)
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether the value is of a field's kind. A whole number is a number; true and nan are none."""
+    of = get_args(kind)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)  # which one is another question
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(each, of[0]) for each in value)
+    if of:
+        return any(_is(value, each) for each in of)
+    if isinstance(value, bool) or kind not in (int, float):
+        return type(value) is kind
+    return isinstance(value, Integral) if kind is int else isinstance(value, Real) and isfinite(value)
+
+
+def _said(kind: Any) -> str:
+    of = get_args(kind)
+    if get_origin(kind) is Literal:
+        return f"one of: {', '.join(of)}"
+    if get_origin(kind) is tuple:
+        return f"a list, each of it {_said(of[0])}"
+    if of:
+        return " or ".join(map(_said, of))
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "a name", type(None): "null"}[kind]
+
+
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     """The recipe these values say; an unknown key raises with the nearest real one."""
     check_fields(values)
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    try:
-        return Recipe(**plain)
-    except TypeError as error:
-        raise InvalidArgument(f"a value of the recipe has the wrong type ({error})") from error
+    return Recipe(**plain)
 
 
 def check_fields(names: Collection[str]) -> None:

@@ -1,16 +1,19 @@
 """The command: one short file a verb. Importing this never imports torch, so that `--help` answers at once."""
 
+import errno
+import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from rich.console import Console
 
 from resnetkit import __version__
 from resnetkit.data.memory import keep_freed_memory
-from resnetkit.errors import ResnetkitError
+from resnetkit.errors import InvalidArgument, ResnetkitError
 
 BEGAN = time.monotonic()
 """when this process began, as near as matters: a budget of minutes counts from here"""
@@ -94,8 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and leave with its exit code: 0 done, 1 could not, 2 wrong words, 130 or 143 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     keep_freed_memory()
+    _prepare_streams()
     try:
+        _check_place()
         code = build_app()(words, exit_on_error=False)
+        sys.stdout.flush()
     except CycloptsError:
         sys.exit(2)  # cyclopts has said on stderr what was wrong
     except ResnetkitError as error:
@@ -109,11 +115,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
-        _complain(
-            f"unexpected {type(error).__name__}: {error} (run again with --debug and report what it shows)", words
-        )
+        _complain(_said_of(error), words)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _prepare_streams() -> None:
+    """Letters that a stream's encoding lacks are escaped; where there is no stream, words go nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process)
+        elif isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _check_place() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InvalidArgument("the working folder is gone: change to one that is there") from error
+
+
+def _said_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more as it ends
+        return "there is no space left where the output goes"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"no file has so long a name: {str(error.filename)[:40]}…"
+    return f"unexpected {type(error).__name__}: {error} (run again with --debug and report what it shows)"
 
 
 def _complain(text: str, words: Sequence[str]) -> None:

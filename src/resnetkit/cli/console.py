@@ -6,13 +6,21 @@ from typing import Any
 
 from rich.console import Console
 
-remarks = Console(stderr=True, highlight=False, soft_wrap=True)
-results = Console(highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Where nobody reads any more it raises BrokenPipeError, as print does; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+remarks = _Console(stderr=True, highlight=False, soft_wrap=True)
+results = _Console(highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """One JSON value on stdout. Names that are not valid text are escaped, so that the output always is."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def percent(share: float) -> str:

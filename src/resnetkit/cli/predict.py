@@ -86,7 +86,7 @@ def _expanded(sources: Iterable[str]) -> Iterator[str]:
     """The sources, with - replaced by the lines of standard input, read as they come."""
     for source in sources or ("-",):
         if source == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+            yield from (line.rstrip("\r\n") for line in sys.stdin or () if line.strip())
         else:
             yield source
 

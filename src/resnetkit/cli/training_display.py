@@ -28,6 +28,7 @@ class TrainingDisplay:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+        self._read = True
 
     def __enter__(self) -> "TrainingDisplay":
         return self
@@ -43,7 +44,14 @@ class TrainingDisplay:
             self._bar = None
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event, as long as somebody reads: a training goes on when whoever looked at its lines has left."""
+        if self._read:
+            try:
+                self._show(event)
+            except BrokenPipeError:
+                self._read = False
+
+    def _show(self, event: Event) -> None:
         if isinstance(event, Preparing):
             if self._bar:
                 self._take_down()

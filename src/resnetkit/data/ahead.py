@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from resnetkit.errors import InvalidArgument
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -18,6 +20,8 @@ def map_ahead(
     Without workers it is `map`. An exception of the function arrives at its item's turn. When the iterator ends, is
     closed or is interrupted, what has not begun is dropped and no thread is left behind.
     """
+    if workers < 0:
+        raise InvalidArgument(f"{workers} workers: use 0 for none, or a positive number of threads")
     if not workers:
         yield from map(function, items)
         return

@@ -73,6 +73,8 @@ def decode_file(path: str | os.PathLike[str], channels: Channels, *, name: str) 
 
 def read_whole(path: str | os.PathLike[str]) -> bytes:
     """The bytes of an image file; raises OSError, or `UndecodableImage` for what would never end or fill the memory."""
+    if "\0" in os.fspath(path):
+        raise UndecodableImage("the path holds a zero byte")
     _refuse_endless(path)
     return Path(path).read_bytes()
 

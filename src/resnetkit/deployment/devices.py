@@ -10,8 +10,8 @@ def best_device(named: str | None) -> str:
     if named is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=torch.device(named))
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=torch.device(named)).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidArgument(
             f"device {named} cannot be used here ({reason}): try cpu, or leave --device out"

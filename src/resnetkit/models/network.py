@@ -60,9 +60,9 @@ class Network(nn.Module, ABC):
 
     def __init__(self, row: Architecture, num_classes: int, in_chans: int, drop_rate: float) -> None:
         super().__init__()
-        if num_classes < 0 or in_chans < 1 or not 0 <= drop_rate < 1:
+        if not 0 <= num_classes < 2**31 or in_chans < 1 or not 0 <= drop_rate < 1:
             raise InvalidArgument(
-                f"num_classes {num_classes} (0 or more), in_chans {in_chans} (1 or more) or drop_rate {drop_rate} "
+                f"num_classes {num_classes} (0 to 2**31 - 1), in_chans {in_chans} (1 or more) or drop_rate {drop_rate} "
                 "(from 0 to below 1) is out of its range"
             )
         self.row, self.num_classes, self.in_chans = row, num_classes, in_chans

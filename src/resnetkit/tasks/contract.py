@@ -12,12 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.catalog.preprocessing import Preprocess
-from resnetkit.errors import InvalidArgument
+from resnetkit.errors import CheckpointError, InvalidArgument
 
 Pixels = NDArray[np.uint8]
 """images `N,h,w,C` of the size that the preprocessing says"""
 Probabilities = NDArray[np.float32]
 """`N,classes`"""
+
+
+def numbers_of(answers: Probabilities) -> Probabilities:
+    """The answers as they are; CheckpointError where some are no numbers, as damaged weights give."""
+    if not np.isfinite(answers).all():
+        raise CheckpointError("the network answers with what is no number (nan): its weights are damaged")
+    return answers
 
 
 @dataclass(frozen=True, kw_only=True)

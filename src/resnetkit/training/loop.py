@@ -6,8 +6,10 @@ a network draws at random in a step on (seed, step); so a run continued from a c
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from resnetkit.checkpoints import modelfile
 from resnetkit.data.loader import Loader
-from resnetkit.errors import DataError
+from resnetkit.errors import CheckpointError, DataError, RunError
 from resnetkit.evaluation.scoring import Measure, Scores
 from resnetkit.evaluation.several import SeveralScores, judge, measure_of
 from resnetkit.models import Network
@@ -79,7 +81,8 @@ def fit(
 
     if processes.first:
         run.remove_unfinished()
-    position = restore_newest(run.checkpoint, learner, say)
+    run.read_metrics()  # what is damaged about them is said before anything is trained
+    position = _with_its_best(restore_newest(run.checkpoint, learner, say), run, say)
     duration = duration_of(
         plan, len(train), began=time.monotonic() if began is None else began, spent=position.spent,
         counted=processes.count > 1,
@@ -298,6 +301,27 @@ class _Training:
 
     def _say(self, text: str) -> None:
         self.listener(Remark(text))
+
+
+def _with_its_best(position: Position, run: Run, say: Callable[[str], None]) -> Position:
+    """The best model was written before the snapshot that counts on it; if it is gone, another is to be chosen."""
+    if position.best_epoch is None or _is_whole(run.model):
+        return position
+    if position.finished:
+        raise RunError(
+            f"{run.model} is missing or damaged, and the run has ended: train on from its last weights with "
+            f"resnetkit train --resume {run.path} --epochs {position.epoch + 1} --force"
+        )
+    say(f"{run.model} is missing or damaged: the best epoch is chosen anew, among those from here on")
+    return position.without_best()
+
+
+def _is_whole(model: Path) -> bool:
+    try:
+        modelfile.read(model)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _card(plan: Plan, epoch: int, scores: Scores | SeveralScores | None) -> modelfile.ModelCard:

@@ -1,5 +1,6 @@
 """All that a run needs to be run again, resolved: nothing in it is left to be decided. Written as `recipe.yaml`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
@@ -120,10 +121,17 @@ class Plan:
             ) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe, and 1e-3 is a number, as in YAML 1.2; in 1.1, which PyYAML reads, it needs a dot."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; one clear error otherwise."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"the recipe {path} cannot be read ({error})") from error
     except yaml.YAMLError as error:

@@ -66,7 +66,8 @@ def resolve_recipe(
         recipe = recipe.with_batch(batch_size)
     if recipe.lr is None:
         usual = _RATE_AT_128[recipe.optimiser] * (_TUNED if weights else 1.0)
-        recipe = replace(recipe, lr=usual, batch_size=128).with_batch(batch_size)
+        # A batch is no larger than all the images, whatever was asked for.
+        recipe = replace(recipe, lr=usual, batch_size=128).with_batch(min(batch_size, max(1, train_images)))
     return replace(
         recipe,
         batch_size=batch_size,

@@ -104,10 +104,16 @@ class Run:
         write_text_atomically(self.metrics, text)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """One dictionary an epoch, oldest first; `epoch` counts from 1."""
+        """One dictionary an epoch, oldest first; `epoch` counts from 1. RunError where the file is damaged."""
         if not self.metrics.exists():
             return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+            return sorted(lines, key=lambda line: int(line["epoch"]))
+        except (ValueError, TypeError, KeyError, IsADirectoryError) as error:
+            raise RunError(
+                f"{self.metrics} is damaged ({error}): remove the line, or the file, which nothing but people needs"
+            ) from error
 
 
 def _make(path: Path) -> None:

@@ -59,6 +59,13 @@ class Position:
     val_n: int = 0
     """images that were scored to choose it"""
 
+    def without_best(self) -> "Position":
+        """The same, where the best epoch is to be chosen anew."""
+        none = Position()
+        return replace(
+            self, best_epoch=none.best_epoch, best_score=none.best_score, best_loss=none.best_loss, val_n=none.val_n
+        )
+
 
 def save_snapshot(folder: Path, learner: Learner, position: Position) -> Path:
     """Write the snapshot of this moment atomically and keep the one before it. Returns its path."""
@@ -111,14 +118,7 @@ def restart_epoch(
             finished=False, skipped=0, rollbacks=0, rate=1.0,
         )  # fmt: skip
         if not same_images:
-            none = Position()
-            fresh = replace(
-                fresh,
-                best_epoch=none.best_epoch,
-                best_score=none.best_score,
-                best_loss=none.best_loss,
-                val_n=none.val_n,
-            )
+            fresh = fresh.without_best()
         behind = progress(fresh)
         fresh = replace(fresh, progress=behind, epoch_progress=behind)
         written = _write(folder, kept, fresh)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.decode import Pixels
-from resnetkit.errors import DataError
+from resnetkit.errors import DataError, InvalidArgument
+from resnetkit.tasks.contract import numbers_of
 
 _BATCH = 16
 _LEAST_INTEGER = 0.8
@@ -33,6 +34,12 @@ class Bounds:
     """of top-1, as a share of 1"""
     min_agreement: float = 0.99
     """share of the pictures for which both say the same class"""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.max_loss <= 1 and 0 <= self.min_agreement <= 1):
+            raise InvalidArgument(
+                f"bounds of {100 * self.max_loss:g} points and {100 * self.min_agreement:g} %: both are from 0 to 100"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +166,7 @@ def _answers(
     for start in range(0, n, _BATCH):
         pictures = [picture(index) for index in range(start, min(start + _BATCH, n))]
         for model, own in zip(models, rows, strict=True):
-            own.append(model.answer(pictures))
+            own.append(numbers_of(model.answer(pictures)))
         if progress:
             progress(start + len(pictures))
     return [np.concatenate(own) for own in rows]

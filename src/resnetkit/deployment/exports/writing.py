@@ -49,6 +49,8 @@ def export_path(output: Path, format_: FormatName) -> Path:
     ('out/model.onnx', 'net.xml')
     """
     suffix = SUFFIXES[format_]
+    if output.suffix.lower() in {*SUFFIXES.values()} - {suffix}:
+        raise InvalidArgument(f"{output} ends as another format's file: {format_} files end in {suffix}")
     return output if output.suffix.lower() == suffix else output / f"model{suffix}"
 
 
