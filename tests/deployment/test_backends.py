@@ -16,6 +16,7 @@ import torch
 import resnetkit
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.data.places import cache_folder
+from resnetkit.deployment import devices
 from resnetkit.deployment.backends.artefacts import any_note, kept, key
 from resnetkit.deployment.backends.lanes import Lanes, Mode
 from resnetkit.deployment.building import Backend, build
@@ -410,12 +411,14 @@ def test_torchs_compiler_is_never_chosen_unasked(monkeypatch: pytest.MonkeyPatch
 def test_where_there_is_a_gpu_another_runtime_means_the_processor(
     digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    choose(open_model(digits_run), backend="onnxruntime")  # kept, as torch cannot export where a GPU is only pretended
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     description = choose(open_model(digits_run), backend="onnxruntime").classifier.description
     assert description.endswith("ONNX Runtime")
     with pytest.raises(InvalidArgument, match="choose auto, torch"):
         choose(open_model(digits_run), backend="tensorrt")
-    # A device other than the processor that every machine has.
+    # A device other than the processor that every machine has, though nothing can be read from it.
+    monkeypatch.setattr(devices, "best_device", lambda named: named or "cuda")
     with pytest.raises(InvalidArgument, match="openvino computes on the CPU: leave out --device meta"):
         choose(open_model(digits_run), backend="openvino", device="meta")
     with pytest.raises(InvalidArgument, match="int8 comes from calibration"):

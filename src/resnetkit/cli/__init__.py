@@ -115,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
+        if _is(errno.ENOSPC, error):
+            # Else Python would try once more to write what is left, as it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _complain(_said_of(error), words)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
@@ -137,12 +140,15 @@ def _check_place() -> None:
         raise InvalidArgument("the working folder is gone: change to one that is there") from error
 
 
+def _is(number: int, error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == number
+
+
 def _said_of(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more as it ends
+    if _is(errno.ENOSPC, error):
         return "there is no space left where the output goes"
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"no file has so long a name: {str(error.filename)[:40]}…"
+    if _is(errno.ENAMETOOLONG, error):
+        return f"no file has so long a name: {str(getattr(error, 'filename', ''))[:40]}…"
     return f"unexpected {type(error).__name__}: {error} (run again with --debug and report what it shows)"
 
 

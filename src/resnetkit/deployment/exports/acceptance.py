@@ -36,9 +36,10 @@ class Bounds:
     """share of the pictures for which both say the same class"""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.max_loss <= 1 and 0 <= self.min_agreement <= 1):
+        if not (abs(self.max_loss) <= 1 and 0 <= self.min_agreement <= 1):
             raise InvalidArgument(
-                f"bounds of {100 * self.max_loss:g} points and {100 * self.min_agreement:g} %: both are from 0 to 100"
+                f"at most {100 * self.max_loss:g} points lost and at least {100 * self.min_agreement:g} % agreement: "
+                "both are numbers up to 100"
             )
 
 
