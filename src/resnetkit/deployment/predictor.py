@@ -20,7 +20,7 @@ from resnetkit.deployment.backends.lanes import Mode
 from resnetkit.deployment.choosing import Work, choose
 from resnetkit.deployment.stated import Stated
 from resnetkit.errors import DataError, InvalidArgument, UndecodableImage
-from resnetkit.tasks.contract import Classifier, numbers_of
+from resnetkit.tasks.contract import Classifier, finite
 from resnetkit.tasks.views import Augmentation, asked_with
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Predictor:
 
     def __call__(self, picture: Picture) -> Prediction:
         """The prediction for one picture; UndecodableImage says why there is none."""
-        (row,) = numbers_of(self.classifier(self._prepare(picture)[None]))
+        (row,) = finite(self.classifier(self._prepare(picture)[None]))
         return Prediction(_name(picture), self.class_names, row, self._threshold)
 
     def stream(self, pictures: Iterable[Picture], *, workers: int | None = None) -> Iterator[Prediction | Failure]:
@@ -144,7 +144,7 @@ class Predictor:
 
         with closing(map_ahead(self._try_prepare, pictures, workers=workers, ahead=self._batch_size)) as prepared:
             for rows in self.classifier.stream(batches()):
-                yield from self._answers(under_way.popleft(), numbers_of(rows))
+                yield from self._answers(under_way.popleft(), finite(rows))
         for entries in under_way:  # the last ones, where none could be read
             yield from self._answers(entries, ())
 

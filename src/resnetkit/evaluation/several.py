@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from resnetkit.catalog.tasks import Task
 from resnetkit.errors import DataError
 from resnetkit.evaluation.scoring import Measure, Scores, score
-from resnetkit.tasks.contract import numbers_of
+from resnetkit.tasks.contract import finite
 
 Shares = NDArray[np.float32]
 Targets = NDArray[np.uint8]
@@ -105,7 +105,7 @@ def judge(
     probs: Shares, truth: NDArray[np.int64], class_names: tuple[str, ...] | None = None, threshold: float | None = None
 ) -> Scores | SeveralScores:
     """The scores that fit the question: of true classes `N`, or of `N,classes` of 0 and 1."""
-    numbers_of(probs)
+    finite(probs)
     if truth.ndim == 1:
         return score(probs, truth, class_names)
     return score_several(probs, truth.astype(np.uint8), class_names, threshold)

@@ -20,7 +20,7 @@ Probabilities = NDArray[np.float32]
 """`N,classes`"""
 
 
-def numbers_of(answers: Probabilities) -> Probabilities:
+def finite(answers: Probabilities) -> Probabilities:
     """The answers as they are; CheckpointError where some are no numbers, as damaged weights give."""
     if not np.isfinite(answers).all():
         raise CheckpointError("the network answers with what is no number (nan): its weights are damaged")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resnetkit.data.decode import Pixels
 from resnetkit.errors import DataError, InvalidArgument
-from resnetkit.tasks.contract import numbers_of
+from resnetkit.tasks.contract import finite
 
 _BATCH = 16
 _LEAST_INTEGER = 0.8
@@ -167,7 +167,7 @@ def _answers(
     for start in range(0, n, _BATCH):
         pictures = [picture(index) for index in range(start, min(start + _BATCH, n))]
         for model, own in zip(models, rows, strict=True):
-            own.append(numbers_of(model.answer(pictures)))
+            own.append(finite(model.answer(pictures)))
         if progress:
             progress(start + len(pictures))
     return [np.concatenate(own) for own in rows]
