@@ -112,6 +112,12 @@ def test_the_gate_measures_what_it_says():
     assert "not faster than float32" in (replace(both, milliseconds=2.1).remark or "")
 
 
+@pytest.mark.parametrize("bounds", [{"max_loss": float("nan")}, {"min_agreement": float("nan")}, {"min_agreement": 99}])
+def test_a_bound_that_could_not_be_missed_is_refused(bounds: dict[str, float]):
+    with pytest.raises(InvalidArgument, match="both are numbers up to 100"):
+        Bounds(**bounds)
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.integers(1, 250))
 def test_calibration_is_as_even_over_the_classes_as_there_are_images(labels: list[int], count: int):
     array = np.array(labels)
