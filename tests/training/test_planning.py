@@ -102,6 +102,7 @@ def test_borders_are_padded_as_the_recipe_says(tmp_path, mode, darkest):
 def test_without_data_a_recipe_shows_as_it_is_written():
     assert show_recipe(recipe="torchvision-v2").recipe == RECIPES["torchvision-v2"].recipe
     assert show_recipe(recipe="fast", lr=0.3).recipe.lr == 0.3
+    assert show_recipe(recipe="fast", early_sizes=(0.5, 0.75)).recipe.early_until == (0.4, 0.75), "one of a pair"
     with pytest.raises(InvalidArgument, match="DATA, or a --recipe"):
         show_recipe()
     with pytest.raises(UnknownName, match="rsb-a1"):

@@ -22,6 +22,7 @@ from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan, is_plan, recipe_fields
 from resnetkit.training.planning import ImageFacts, default_model, default_recipe, own_fields, resolve_recipe
+from resnetkit.training.symmetry import choose_symmetry
 
 ENOUGH_HELD_OUT = 200
 """images, of which the share that is right is known to 2 or 3 points"""
@@ -61,8 +62,8 @@ def show_recipe(
 ) -> ShownRecipe:
     """The recipe that `train` would follow with these arguments; without `data` what depends on it stays None."""
     overrides = {key: value for key, value in fields.items() if value is not None}
-    recipe_from_dict(overrides)
     base = named_recipe(recipe)
+    recipe_from_dict({**base.fields, **overrides})
     start = None if model is None else named_model(published_name(model) if pretrained else model)
     if data is not None:
         dataset = open_data(data, val_share=0, progress=progress)
@@ -180,9 +181,11 @@ def choose(
         recipe = _of_several_labels(recipe, overrides)
     start = named or named_model(recipe.model or default_model(images))
     for_this = not base.published or "batch_size" in overrides
-    recipe = resolve_recipe(recipe, images, dataset, weights=start.weights is not None, batch_stated=for_this)
+    weights = start.weights is not None
+    recipe = resolve_recipe(recipe, images, dataset, weights=weights, batch_stated=for_this)
+    recipe = replace(recipe, mirrored_weights=choose_symmetry(recipe, start.row, weights=weights))
     # A network that somebody named stays, and so do weights.
-    stays = start.weights is not None or (named is not None and "larger_models" not in overrides)
+    stays = weights or (named is not None and "larger_models" not in overrides)
     return replace(recipe, model=start.name, larger_models=() if stays else recipe.larger_models), start
 
 

@@ -97,7 +97,9 @@ def prepare(
     fit_batch = overrides.get("batch_size") == "auto"
     if fit_batch:
         del overrides["batch_size"]
-    recipe_from_dict(overrides)  # a wrong field is named before anything is opened
+    # Whatever was named wrongly is said before anything is opened.
+    base = named_recipe(recipe)
+    recipe_from_dict({**base.fields, **overrides})
     former = former_plan(recipe)
     if former is not None:
         data = former.data.source if data is None else data
@@ -109,8 +111,6 @@ def prepare(
         deterministic = deterministic or former.deterministic
     if data is None:
         raise InvalidArgument("train needs DATA: a folder of pictures, an .npz file, or digits")
-    # Whatever was named wrongly is said before any image is read.
-    base = named_recipe(recipe)
     if pretrained:
         model = published_name(model)
     chosen_model = None if model is None else named_model(model)

@@ -23,10 +23,12 @@ _SPLIT = ("val_share", "data.val_share", "data.split_seed")
 _BROKEN = "data.skip_broken"
 _NETWORK = (
     "model.", "larger_models", "preprocess.", "image_size", "test_size", "crop_share", "crop_mode", "interpolation",
-    "normalise_by", "layer_decay", "freeze", "head_epochs",
+    "normalise_by", "layer_decay", "freeze", "head_epochs", "mirrored_weights",
 )  # fmt: skip
 """what the tensors of a checkpoint were made for"""
-_DECIDED = ("batch_size", "lr", "augmentation", "flip", "freeze_norm", "cutmix", "precision", "kernels")
+_DECIDED = (
+    "batch_size", "lr", "augmentation", "flip", "freeze_norm", "mirrored_weights", "cutmix", "precision", "kernels",
+)  # fmt: skip
 """what a run decides as it begins, where it is left open"""
 
 

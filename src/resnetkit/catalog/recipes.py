@@ -167,6 +167,7 @@ _FAST = NamedRecipe(
         padding_mode="reflect",
         colour_jitter=0.4,
         greyscale=0.15,
+        mirrored_weights=None,
         cutmix=None,
         mix_share=0.5,
         mix_until=0.9,

@@ -172,6 +172,8 @@ def _recipe(recipe: Recipe) -> str:
         words.append(f"frozen up to {recipe.freeze}")
     if recipe.freeze_norm:
         words.append("norms keep their statistics")
+    if recipe.mirrored_weights:
+        words.append("weights that mirror each other")
     if recipe.ema_decay:
         words.append("the model is an average of the weights")
     return ", ".join(words)

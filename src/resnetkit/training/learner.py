@@ -12,6 +12,7 @@ from resnetkit.training.averaging import Average
 from resnetkit.training.freezing import body, freeze, freeze_norms, thaw_norms
 from resnetkit.training.optimisation import Optimiser
 from resnetkit.training.running import forward_of
+from resnetkit.training.symmetry import Symmetry
 
 
 @final
@@ -24,6 +25,7 @@ class Learner:
             freeze(network, recipe.freeze)
         if recipe.freeze_norm:
             freeze_norms(network)
+        self._symmetry = Symmetry(network) if recipe.mirrored_weights else None
         self.forward = forward_of(network, recipe.kernels)
         self.optimiser = Optimiser(network, recipe)
         self.average = Average(network, recipe.ema_decay, recipe.ema_every) if recipe.ema_decay else None
@@ -55,6 +57,8 @@ class Learner:
 
     def stepped(self, step: int) -> None:
         """To be called after step `step` (from 0)."""
+        if self._symmetry:
+            self._symmetry.keep()
         if self.average:
             self.average.update(step)
 
