@@ -40,7 +40,7 @@ def test_the_header_says_in_six_lines_what_will_happen_and_how_long_it_takes(tmp
         main([
             "train", "digits", "--epochs", "12", "--batch-size", "64", "--output", str(tmp_path / "run"),
             "--ema-decay", "0.9", "--mixup", "0.2", "--early-sizes", "0.5", "--early-until", "0.5", "--deterministic",
-            "--padding-mode", "edge",
+            "--padding-mode", "edge", "--model", "resnet8_w40", "--flip", "--mirrored-weights",
         ])  # fmt: skip
     assert left.value.code == 0
     took = time.monotonic() - began
@@ -48,8 +48,8 @@ def test_the_header_says_in_six_lines_what_will_happen_and_how_long_it_takes(tmp
     header = [line for line in header if not line.startswith("note:")]
     assert [line.split()[0] for line in header] == ["Training", "images", "input", "recipe", "time", "run"]
     assert "1293 to learn from, 144 held out" in header[1]
-    assert "8×8 px (at first 50% of it), random shift (padding: edge), mixup" in header[2]
-    assert "sgd at rate 0.1 (cosine), batch 64, the model is an average" in header[3]
+    assert "8×8 px (at first 50% of it), random shift (padding: edge) and mirror, mixup" in header[2]
+    assert "sgd at rate 0.1 (cosine), batch 64, weights that mirror each other, the model is an average" in header[3]
     said = re.fullmatch(r"  time     12 epochs of 21 steps: about (\d+) s, float32 on cpu(, fused kernels)?", header[4])
     assert said, header[4]
     # Other work on the machine may come or go between the few steps that were timed and the whole.

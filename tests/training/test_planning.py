@@ -35,8 +35,8 @@ def test_nothing_is_left_open_but_the_precision_and_what_the_time_decides():
         shown = show_recipe("digits", recipe=name).recipe
         given = shown.to_dict()
         open_still = {key for key, value in given.items() if value is None}
-        # Small images keep their own size; how often an image is seen is known once the time is.
-        assert open_still <= {"image_size", "test_size", "early_stopping", "cutmix"}, name
+        # Small images keep their own size; how often an image is seen, and by which network, is known once the time is.
+        assert open_still <= {"image_size", "test_size", "early_stopping", "cutmix", "mirrored_weights"}, name
         assert given["flip"] is False, "a mirrored digit is none"
 
 
@@ -120,6 +120,7 @@ def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
             **{key: tuple(value) for key, value in shown.to_dict().items() if isinstance(value, list)},
             "precision": "float32",
             "cutmix": 0.0,  # one epoch is no time for it
+            "mirrored_weights": False,  # a digit's mirror image is another thing
             "larger_models": (),
             "kernels": choose_kernels("auto", create_model("resnet8_w40")),
         }

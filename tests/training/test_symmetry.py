@@ -1,6 +1,7 @@
 """Weights that mirror each other, and the networks in which an image and its mirror image then get the same answer."""
 
 import copy
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from resnetkit.api import budgeting
+from resnetkit.api.finding import find_lr
 from resnetkit.api.training import resume, train
 from resnetkit.catalog.architectures import architecture
 from resnetkit.catalog.preprocessing import Preprocess
@@ -21,6 +24,7 @@ from resnetkit.models import Network, build
 from resnetkit.tasks.objective import Objective
 from resnetkit.training.learner import Learner
 from resnetkit.training.plan import Plan
+from resnetkit.training.progress import Stepped
 from resnetkit.training.step import add_gradients
 from resnetkit.training.symmetry import Symmetry, has_mirrored_halves
 
@@ -188,7 +192,7 @@ def test_a_recipe_that_leaves_it_open_has_it_where_it_can(few: Path, tmp_path: P
     ("fields", "why"),
     [
         ({"model": "resnet20"}, "must be a ResNet whose layers see all channels alike"),
-        ({"model": "resnet8_w40", "flip": False}, "give --flip if not"),
+        ({"model": "resnet8_w40", "flip": False}, "by --flip"),
     ],
 )
 def test_where_they_cannot_be_had_they_are_refused(few: Path, tmp_path: Path, fields: dict[str, object], why: str):
@@ -200,7 +204,50 @@ def test_where_they_cannot_be_had_they_are_refused(few: Path, tmp_path: Path, fi
     assert not (tmp_path / "run").exists()
 
 
+def test_a_larger_network_has_them_too_if_it_can(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(budgeting, "PASSES_FOR_LARGER", 0)
+
+    def run(model: str, larger: str, **fields: object) -> tuple[str | None, bool | None]:
+        said = {"recipe": Recipe(model=model, larger_models=(larger,), mirrored_weights=None), "minutes": 0.05}
+        folder = train(few, output=tmp_path / f"{model}-{larger}", **said, **fields).run
+        return Plan.read(folder / "recipe.yaml").model.name, asked(folder)
+
+    assert run("resnet20", "resnet8_w40") == ("resnet8_w40", True)
+    assert run("resnet8_w40", "resnet20") == ("resnet20", False)
+    with pytest.raises(InvalidArgument, match="--no-mirrored-weights"):
+        run("resnet8_w40", "resnet32", mirrored_weights=True)
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_never_was(few: Path, tmp_path: Path):
+    settings = {"recipe": "fast", "epochs": 2, "ema_decay": 0.5, "deterministic": True, "device": "cpu"}
+    steps: list[object] = []
+
+    def killed(news: object) -> None:
+        if isinstance(news, Stepped):
+            steps.append(news)
+            if len(steps) == 2:
+                raise KeyboardInterrupt
+
+    whole = train(few, output=tmp_path / "whole", **settings).run
+    with pytest.raises(KeyboardInterrupt):
+        train(few, output=tmp_path / "killed", checkpoint_steps=1, listener=killed, **settings)
+    assert resume(tmp_path / "killed").epochs == 2
+    ours, theirs = (open_model(run).network.state_dict() for run in (whole, tmp_path / "killed"))
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    assert torch.equal(ours["conv1.weight"][16:], ours["conv1.weight"][:16].flip(3)), "the average too"
+
+
+def test_the_rates_are_tried_with_them(few: Path, monkeypatch: pytest.MonkeyPatch):
+    kept: list[object] = []
+    monkeypatch.setattr(Symmetry, "keep", lambda symmetry: kept.append(symmetry))
+    with suppress(RunError):  # noise teaches nothing
+        find_lr(few, recipe="fast", model="resnet8_w40")
+    assert len(kept) > 10
+
+
 def test_a_run_without_them_cannot_go_on_with_them(few: Path, tmp_path: Path):
     run = train(few, output=tmp_path / "run", epochs=1, model="resnet8_w40").run
-    with pytest.raises(RunError, match="mirrored_weights: False → True"):
+    with pytest.raises(RunError, match=r"mirrored_weights: False → True.*train anew"):
         resume(run, mirrored_weights=True, force=True)
+    run = train(few, output=tmp_path / "with", epochs=1, model="resnet8_w40", mirrored_weights=True).run
+    assert not asked(resume(run, mirrored_weights=False, epochs=2, force=True).run)

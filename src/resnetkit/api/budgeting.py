@@ -8,7 +8,6 @@ from resnetkit.training.duration import plan_budget
 from resnetkit.training.planning import PASSES_FOR_LARGER
 from resnetkit.training.processes import Processes
 from resnetkit.training.progress import Listener, Remark
-from resnetkit.training.symmetry import has_mirrored_halves
 
 
 def ready_in(
@@ -51,7 +50,6 @@ def _passes(ready: Ready) -> float:
 
 
 def _with_model(prepared: Prepared, name: str) -> Prepared:
-    plan, row = prepared.plan, architecture(name)
-    mirrored = bool(plan.recipe.mirrored_weights) and has_mirrored_halves(row)
-    recipe = replace(plan.recipe, model=name, mirrored_weights=mirrored)
-    return replace(prepared, plan=replace(plan, model=replace(plan.model, name=name, row=row), recipe=recipe))
+    plan = prepared.plan
+    model = replace(plan.model, name=name, row=architecture(name))
+    return replace(prepared, plan=replace(plan, model=model, recipe=replace(plan.recipe, model=name)))

@@ -22,7 +22,6 @@ from resnetkit.deployment.opening import open_model
 from resnetkit.errors import InvalidArgument, UnknownName
 from resnetkit.training.plan import Plan, is_plan, recipe_fields
 from resnetkit.training.planning import ImageFacts, default_model, default_recipe, own_fields, resolve_recipe
-from resnetkit.training.symmetry import choose_symmetry
 
 ENOUGH_HELD_OUT = 200
 """images, of which the share that is right is known to 2 or 3 points"""
@@ -183,7 +182,6 @@ def choose(
     for_this = not base.published or "batch_size" in overrides
     weights = start.weights is not None
     recipe = resolve_recipe(recipe, images, dataset, weights=weights, batch_stated=for_this)
-    recipe = replace(recipe, mirrored_weights=choose_symmetry(recipe, start.row, weights=weights))
     # A network that somebody named stays, and so do weights.
     stays = weights or (named is not None and "larger_models" not in overrides)
     return replace(recipe, model=start.name, larger_models=() if stays else recipe.larger_models), start

@@ -48,6 +48,7 @@ from resnetkit.training.precision import faster_precision
 from resnetkit.training.processes import Processes, local_device
 from resnetkit.training.progress import Listener, Preparing, Remark
 from resnetkit.training.running import choose_kernels
+from resnetkit.training.symmetry import choose_symmetry
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def prepare(
 
 
 def made_ready(prepared: Prepared, workers: int | None, processes: Processes, listener: Listener) -> Ready:
-    """The network and the images of a plan, and in the plan the batch that fits, precision and kernels."""
+    """The network and the images of a plan, and in the plan what depends on the network or takes a probe."""
+    prepared = replace(prepared, plan=_with_symmetry(prepared.plan))
     plan, network = prepared.plan, new_network(prepared.plan)
     if prepared.fit_batch:
         if processes.count > 1:
@@ -161,6 +163,12 @@ def made_ready(prepared: Prepared, workers: int | None, processes: Processes, li
     if plan.recipe.precision == "bf16" and not has_native_bf16(torch.device(plan.device)):
         listener(Remark(f"note: {SLOW}"))
     return Ready(network, plan, train, val)
+
+
+def _with_symmetry(plan: Plan) -> Plan:
+    weights = plan.model.weights is not None
+    mirrored = choose_symmetry(plan.recipe, plan.model.row, weights=weights)
+    return replace(plan, recipe=replace(plan.recipe, mirrored_weights=mirrored))
 
 
 def _with_batch_that_fits(prepared: Prepared, network: Network, listener: Listener) -> Plan:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnetkit.catalog.recipe import recipe_from_dict
+from resnetkit.catalog.recipe import check_fields, recipe_from_dict
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.known import Progress
 from resnetkit.data.opening import open_data
@@ -23,7 +23,7 @@ _SPLIT = ("val_share", "data.val_share", "data.split_seed")
 _BROKEN = "data.skip_broken"
 _NETWORK = (
     "model.", "larger_models", "preprocess.", "image_size", "test_size", "crop_share", "crop_mode", "interpolation",
-    "normalise_by", "layer_decay", "freeze", "head_epochs", "mirrored_weights",
+    "normalise_by", "layer_decay", "freeze", "head_epochs",
 )  # fmt: skip
 """what the tensors of a checkpoint were made for"""
 _DECIDED = (
@@ -58,10 +58,10 @@ def continuation(
     `progress` is told of a download. Raises RunError that lists the differences, unless `force`; for some of them even
     then.
     """
-    recipe_from_dict(dict(overrides))  # a wrong field is named before anything is opened
+    check_fields(overrides)  # a wrong one is named before anything is opened
     found = Plan.read(run.recipe)
     begun = Plan.read(run.begun) if run.begun.is_file() else found
-    plan = replace(found, recipe=replace(found.recipe, **overrides))
+    plan = replace(found, recipe=recipe_from_dict({**found.recipe.to_dict(), **overrides}))
     if "epochs" in overrides:  # which say how long from now on, in place of a time
         plan = replace(plan, budget=None)
     where = found.data.source if source is None else os.fspath(source)
@@ -80,6 +80,11 @@ def continuation(
         raise RunError(
             f"{run.path} cannot be continued with this change: {said}. It has learnt from images that would be held "
             "out, or its best score is on images that would not be: train anew with another --val-share or --seed"
+        )
+    if plan.recipe.mirrored_weights and not begun.recipe.mirrored_weights:
+        raise RunError(
+            f"{run.path} cannot be continued with this change: {said}. Its weights have learnt left and right apart: "
+            "train anew"
         )
     fixed = [key for key in of_plan if key.startswith(_NETWORK)]
     if fixed or dataset.num_classes != begun.data.num_classes:

@@ -140,9 +140,9 @@ class Recipe:
     flip: bool | None = None
     """mirror left and right at random; None: unless the data set says that a mirror image is another thing"""
     mirrored_weights: bool | None = False
-    """half of each layer sees what the other half sees in a mirror, so that an image and its mirror image get nearly
-    the same answer (Cohen and Welling 2016, arXiv 1602.07576); null in a file: in a ResNet from random weights, where
-    images are mirrored at random"""
+    """half of each layer sees what the other half sees in a mirror, so that an image and its mirror image get the same
+    answer, but for strides (Cohen and Welling 2016, arXiv 1602.07576); null in a file: in a ResNet from random
+    weights, where images are mirrored at random"""
     auto_augment: AutoAugment = "none"
     """trivial: one random operation (arXiv 2103.10158); rand: two of strength magnitude (arXiv 1909.13719)"""
     magnitude: float = 9.0

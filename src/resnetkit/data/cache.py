@@ -23,6 +23,7 @@ from resnetkit.data.ahead import map_ahead
 from resnetkit.data.dataset import DataSet
 from resnetkit.data.decode import Channels, Pixels, printable, reading_failed
 from resnetkit.data.loader import default_workers
+from resnetkit.data.places import ELSEWHERE
 from resnetkit.data.sources import FileSource, Indices, Labels, Targets, Weights
 from resnetkit.data.transforms import as_images, resize
 from resnetkit.errors import UndecodableImage, WriteFailed
@@ -138,7 +139,9 @@ def cached(
             index = np.fromfile(place / "index", _RECORD)
         pixels = _mapped(place / "pixels")
     except OSError as error:
-        raise WriteFailed(f"{printable(place)}: the cache cannot be written: {reading_failed(error)}") from error
+        raise WriteFailed(
+            f"{printable(place)}: the cache cannot be written: {reading_failed(error)}; {ELSEWHERE}"
+        ) from error
     return CachedSource(source, pixels, index[_rows(index, wanted)])
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from resnetkit.catalog.datasets import KnownDataSet, RemoteFile
 from resnetkit.data.converting import convert
 from resnetkit.data.decode import printable, reading_failed
-from resnetkit.data.places import cache_folder
+from resnetkit.data.places import ELSEWHERE, cache_folder
 from resnetkit.downloads import download
 from resnetkit.errors import DataError, DownloadFailed, WriteFailed
 
@@ -37,7 +37,9 @@ def local_copy(name: str, row: KnownDataSet, progress: Progress | None = None) -
                     file.unlink()
             return ready / (ready / "open").read_text(encoding="utf-8")
     except OSError as error:
-        raise WriteFailed(f"{printable(home)}: {name} cannot be kept there: {reading_failed(error)}") from error
+        raise WriteFailed(
+            f"{printable(home)}: {name} cannot be kept there: {reading_failed(error)}; {ELSEWHERE}"
+        ) from error
 
 
 def _fetched(name: str, file: RemoteFile, home: Path, progress: Progress | None) -> Path:

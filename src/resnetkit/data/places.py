@@ -5,6 +5,9 @@ from pathlib import Path
 
 from resnetkit.errors import WriteFailed
 
+ELSEWHERE = "name another folder with RESNETKIT_CACHE"
+"""what to do where this one cannot be written"""
+
 
 def cache_folder() -> Path:
     """$RESNETKIT_CACHE, else `resnetkit` in the user's own cache; WriteFailed where there is no home to have one in."""

@@ -181,6 +181,7 @@ class _Trial:
 
         loss, self._pieces = in_pieces(attempt, self._pieces, more)
         self._learner.optimiser.step(rate)
+        self._learner.stepped(self._steps)
         self._steps += 1
         return loss
 
