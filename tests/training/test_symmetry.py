@@ -192,7 +192,7 @@ def test_a_recipe_that_leaves_it_open_has_it_where_it_can(few: Path, tmp_path: P
     ("fields", "why"),
     [
         ({"model": "resnet20"}, "must be a ResNet whose layers see all channels alike"),
-        ({"model": "resnet8_w40", "flip": False}, "by --flip"),
+        ({"model": "resnet8_w40", "flip": False}, "as --flip does"),
     ],
 )
 def test_where_they_cannot_be_had_they_are_refused(few: Path, tmp_path: Path, fields: dict[str, object], why: str):

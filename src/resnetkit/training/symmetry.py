@@ -31,7 +31,7 @@ def choose_symmetry(recipe: Recipe, row: Architecture, *, weights: bool) -> bool
     if weights:
         why = "the weights of a file have learnt left and right apart, so train from random ones"
     elif not recipe.flip:
-        why = "images are not mirrored in this training, by --flip, for which a mirror image may be another thing"
+        why = "images are not mirrored in this training, as --flip does where a mirror image is the same thing"
     elif not has_mirrored_halves(row):
         why = (
             "the network must be a ResNet whose layers see all channels alike, in two halves each, such as resnet8_w40"
