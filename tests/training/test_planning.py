@@ -6,7 +6,7 @@ import pytest
 from resnetkit.api.choosing import show_recipe
 from resnetkit.api.loading import training_images
 from resnetkit.api.networks import create_model
-from resnetkit.api.training import train
+from resnetkit.api.training import resume, train
 from resnetkit.catalog.preprocessing import Preprocess
 from resnetkit.catalog.recipe import Recipe
 from resnetkit.catalog.recipes import RECIPES
@@ -107,6 +107,13 @@ def test_without_data_a_recipe_shows_as_it_is_written():
         show_recipe()
     with pytest.raises(UnknownName, match="rsb-a1"):
         show_recipe(recipe="rsb-a11")
+
+
+def test_one_field_of_a_pair_is_given_over_a_recipe_that_has_the_other(tmp_path):
+    run = train("digits", recipe="fast", epochs=1, early_sizes=(0.5, 0.9), output=tmp_path / "run").run
+    assert Plan.read(run / "recipe.yaml").recipe.early_until == (0.4, 0.75)
+    longer = resume(run, epochs=2, early_until=(0.1, 0.2), force=True).run
+    assert Plan.read(longer / "recipe.yaml").recipe.early_sizes == (0.5, 0.9)
 
 
 def test_what_is_shown_is_a_file_that_train_follows(tmp_path):
