@@ -180,10 +180,9 @@ def choose(
         recipe = _of_several_labels(recipe, overrides)
     start = named or named_model(recipe.model or default_model(images))
     for_this = not base.published or "batch_size" in overrides
-    weights = start.weights is not None
-    recipe = resolve_recipe(recipe, images, dataset, weights=weights, batch_stated=for_this)
+    recipe = resolve_recipe(recipe, images, dataset, weights=start.weights is not None, batch_stated=for_this)
     # A network that somebody named stays, and so do weights.
-    stays = weights or (named is not None and "larger_models" not in overrides)
+    stays = start.weights is not None or (named is not None and "larger_models" not in overrides)
     return replace(recipe, model=start.name, larger_models=() if stays else recipe.larger_models), start
 
 
